@@ -1,0 +1,430 @@
+//! Groups between the first sealed byte and the replica's word that reads see them.
+//!
+//! ```text
+//! open ──(full, flush, age)──> closed ──(last part ready)──> assembled ──(admit, complete)──> done
+//! ```
+//!
+//! A group is made of parts, one for each request. Writers seal their parts apart from each other and put them in as
+//! they are done; whoever brings the last part of a closed group assembles it. Until it is done its blocks are read
+//! from here.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use holdfast_log::group::GroupEntry;
+use holdfast_log::hash::{self, ChainHash, TagsDigest};
+use holdfast_log::place::{Shape, TAG_BYTES};
+use holdfast_ports::AlignedBuffer;
+use holdfast_vocabulary::{BLOCK_BYTES, Seq};
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use crate::limits::{SPARE_BLOCKS_MAX, SPARE_BUFFER_FROM, SPARE_BUFFERS_MAX};
+
+/// The sealed bytes of a part.
+pub(crate) enum PartBytes {
+    /// Unmaps have none.
+    None,
+    /// To be copied when the group is assembled.
+    Small(Vec<u8>),
+    /// As long as a group: becomes the group's own buffer when it is alone there.
+    Large(AlignedBuffer),
+}
+
+impl PartBytes {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::None => &[],
+            Self::Small(bytes) => bytes,
+            Self::Large(bytes) => bytes,
+        }
+    }
+}
+
+/// The entries of a part; a lone one needs no allocation.
+pub(crate) enum PartEntries {
+    One(GroupEntry),
+    Many(Vec<GroupEntry>),
+}
+
+impl PartEntries {
+    fn as_slice(&self) -> &[GroupEntry] {
+        match self {
+            Self::One(entry) => std::slice::from_ref(entry),
+            Self::Many(entries) => entries,
+        }
+    }
+}
+
+/// What one request adds to a group.
+pub(crate) struct Part {
+    pub entries: PartEntries,
+    pub bytes: PartBytes,
+}
+
+/// A sealed block in a pending group.
+pub(crate) struct PendingRecord<'a> {
+    pub entry: GroupEntry,
+    pub ciphertext: &'a [u8],
+    pub tag: &'a [u8; TAG_BYTES],
+}
+
+enum Body {
+    /// Parts by the position of their first record.
+    Gathering(Vec<Option<Part>>),
+    /// All in one buffer; `offsets` by record.
+    Assembled { entries: Vec<GroupEntry>, offsets: Vec<u32>, data: Arc<AlignedBuffer> },
+    /// The replica has it.
+    Done,
+}
+
+/// Everything of a group that its header needs and that does not depend on the groups before it.
+pub(crate) struct Assembled {
+    pub entries: Vec<GroupEntry>,
+    pub data: Arc<AlignedBuffer>,
+    pub data_bytes: u32,
+    pub tags: TagsDigest,
+}
+
+const OPEN: u32 = u32::MAX;
+
+pub(crate) struct Group {
+    pub first_seq: u64,
+    pub opened_at: Duration,
+    /// Credit that its parts brought.
+    pub credit: AtomicU64,
+    /// Counted against the bound on pending bytes.
+    pub pending_bytes: AtomicU64,
+    /// Records whose parts are here and whose blocks are in the map of changes.
+    ready: AtomicU32,
+    /// How many records it has; [`OPEN`] until that is known.
+    total: AtomicU32,
+    claimed: AtomicBool,
+    assembled: Mutex<Option<Assembled>>,
+    is_assembled: AtomicBool,
+    body: RwLock<Body>,
+}
+
+impl Group {
+    pub(crate) fn new(first_seq: u64, opened_at: Duration) -> Self {
+        Self {
+            first_seq,
+            opened_at,
+            credit: AtomicU64::new(0),
+            pending_bytes: AtomicU64::new(0),
+            ready: AtomicU32::new(0),
+            total: AtomicU32::new(OPEN),
+            claimed: AtomicBool::new(false),
+            assembled: Mutex::new(None),
+            is_assembled: AtomicBool::new(false),
+            body: RwLock::new(Body::Gathering(Vec::new())),
+        }
+    }
+
+    /// Puts a part in: from now on it can be read here. It counts only once [`Self::ready`] was called.
+    pub(crate) fn put(&self, slot: u32, part: Part) {
+        let mut body = self.body.write();
+        if let Body::Gathering(parts) = &mut *body {
+            let slot = slot as usize;
+            if parts.len() <= slot {
+                parts.resize_with(slot + 1, || None);
+            }
+            parts[slot] = Some(part);
+        }
+    }
+
+    /// Counts records as ready. True for exactly one caller: who must assemble the group.
+    pub(crate) fn ready(&self, records: u32) -> bool {
+        self.ready.fetch_add(records, Ordering::SeqCst);
+        self.claim()
+    }
+
+    /// No more parts will come. True for exactly one caller, as above.
+    pub(crate) fn close(&self, total: u32) -> bool {
+        self.total.store(total, Ordering::SeqCst);
+        self.claim()
+    }
+
+    fn claim(&self) -> bool {
+        self.total.load(Ordering::SeqCst) == self.ready.load(Ordering::SeqCst)
+            && !self.claimed.swap(true, Ordering::SeqCst)
+    }
+
+    /// The last record, once it is closed.
+    pub(crate) fn last_seq(&self) -> Seq {
+        Seq(self.first_seq + u64::from(self.total.load(Ordering::SeqCst)) - 1)
+    }
+
+    pub(crate) fn is_assembled(&self) -> bool {
+        self.is_assembled.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn take_assembled(&self) -> Option<Assembled> {
+        self.assembled.lock().take()
+    }
+
+    /// Packs all parts into one buffer. The copy is made beside readers; only the change-over excludes them.
+    pub(crate) fn assemble(&self, spare: &SpareBuffers) {
+        let (entries, offsets, tags, copied) = {
+            let body = self.body.read();
+            let Body::Gathering(parts) = &*body else { return };
+            let mut entries = Vec::with_capacity(self.ready.load(Ordering::SeqCst) as usize);
+            parts.iter().flatten().for_each(|part| entries.extend_from_slice(part.entries.as_slice()));
+            let mut offsets = Vec::with_capacity(entries.len());
+            let mut at = 0;
+            for entry in &entries {
+                offsets.push(at as u32);
+                at += entry.shape.stored_bytes();
+            }
+            let mut present = parts.iter().flatten();
+            let alone =
+                matches!((present.next(), present.next()), (Some(Part { bytes: PartBytes::Large(_), .. }), None));
+            let copied = (!alone).then(|| {
+                let mut data = spare.take(at);
+                parts.iter().flatten().for_each(|part| data.extend_from_slice(part.bytes.as_slice()));
+                data
+            });
+            let bytes = match (&copied, parts.iter().flatten().next()) {
+                (Some(data), _) => &**data,
+                (None, Some(part)) => part.bytes.as_slice(),
+                (None, None) => &[],
+            };
+            let sealed = entries.iter().zip(&offsets).filter(|(entry, _)| !entry.shape.is_unmap());
+            let tags = hash::tags(sealed.map(|(entry, offset)| {
+                let tag = *offset as usize + usize::from(entry.shape.ciphertext_bytes());
+                &bytes[tag..tag + TAG_BYTES]
+            }));
+            (entries, offsets, tags, copied)
+        };
+        let mut body = self.body.write();
+        let Body::Gathering(parts) = &mut *body else { return };
+        let parts = std::mem::take(parts);
+        let mut data = copied.unwrap_or_default();
+        let mut small = Vec::new();
+        for part in parts.into_iter().flatten() {
+            match part.bytes {
+                PartBytes::Large(bytes) if data.is_empty() => data = bytes,
+                PartBytes::Small(bytes) => small.push(bytes),
+                PartBytes::Large(_) | PartBytes::None => {}
+            }
+        }
+        let data_bytes = data.len() as u32;
+        data.resize(data.len().next_multiple_of(BLOCK_BYTES), 0);
+        let data = Arc::new(data);
+        let assembled = Assembled { entries: entries.clone(), data: Arc::clone(&data), data_bytes, tags };
+        *body = Body::Assembled { entries, offsets, data };
+        drop(body);
+        *self.assembled.lock() = Some(assembled);
+        self.is_assembled.store(true, Ordering::SeqCst);
+        spare.give_small(small);
+    }
+
+    /// Gives `found` the record at a position, or returns `None` if it is not here any more: then the replica has it.
+    pub(crate) fn record<T>(&self, position: usize, found: impl FnOnce(PendingRecord<'_>) -> T) -> Option<T> {
+        let body = self.body.read();
+        let (entry, bytes) = match &*body {
+            Body::Gathering(parts) => {
+                let last = position.min(parts.len().checked_sub(1)?);
+                let (slot, part) = (0..=last).rev().find_map(|slot| parts[slot].as_ref().map(|part| (slot, part)))?;
+                let entries = part.entries.as_slice();
+                let inside = position - slot;
+                let offset: usize = entries.get(..inside)?.iter().map(|entry| entry.shape.stored_bytes()).sum();
+                (*entries.get(inside)?, part.bytes.as_slice().get(offset..)?)
+            }
+            Body::Assembled { entries, offsets, data } => {
+                (*entries.get(position)?, data.get(*offsets.get(position)? as usize..)?)
+            }
+            Body::Done => return None,
+        };
+        let ciphertext = usize::from(entry.shape.ciphertext_bytes());
+        let (ciphertext, rest) = bytes.split_at_checked(ciphertext)?;
+        Some(found(PendingRecord { entry, ciphertext, tag: rest.first_chunk()? }))
+    }
+
+    /// The replica has it: from now on it is read there. The buffer may serve the next group.
+    fn finish(&self, spare: &SpareBuffers) {
+        let old = std::mem::replace(&mut *self.body.write(), Body::Done);
+        if let Body::Assembled { data, .. } = old
+            && let Ok(data) = Arc::try_unwrap(data)
+        {
+            spare.give(data);
+        }
+    }
+
+    /// Whether the replica has it.
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(&*self.body.read(), Body::Done)
+    }
+}
+
+/// Buffers that groups and their parts leave behind. Memory that the allocator gave back to the kernel and fetches again
+/// for every group costs a page fault for each block.
+#[derive(Default)]
+pub(crate) struct SpareBuffers {
+    large: Mutex<Vec<AlignedBuffer>>,
+    small: Mutex<Vec<Vec<u8>>>,
+}
+
+impl SpareBuffers {
+    /// An empty buffer with room for `bytes`, whole blocks.
+    pub(crate) fn take(&self, bytes: usize) -> AlignedBuffer {
+        if bytes >= SPARE_BUFFER_FROM {
+            let mut spare = self.large.lock();
+            if let Some(place) = spare.iter().position(|buffer| buffer.capacity() >= bytes) {
+                let mut buffer = spare.swap_remove(place);
+                buffer.clear();
+                return buffer;
+            }
+        }
+        AlignedBuffer::with_capacity(bytes)
+    }
+
+    fn give(&self, buffer: AlignedBuffer) {
+        if buffer.capacity() >= SPARE_BUFFER_FROM {
+            let mut spare = self.large.lock();
+            if spare.len() < SPARE_BUFFERS_MAX {
+                spare.push(buffer);
+            }
+        }
+    }
+
+    /// An empty buffer with room for one sealed block.
+    pub(crate) fn take_small(&self) -> Vec<u8> {
+        let spare = self.small.lock().pop();
+        spare.unwrap_or_else(|| Vec::with_capacity(WHOLE_STORED))
+    }
+
+    fn give_small(&self, mut buffers: Vec<Vec<u8>>) {
+        buffers.retain_mut(|buffer| {
+            buffer.clear();
+            buffer.capacity() == WHOLE_STORED
+        });
+        let mut spare = self.small.lock();
+        let room = SPARE_BLOCKS_MAX.saturating_sub(spare.len());
+        buffers.truncate(room);
+        spare.append(&mut buffers);
+    }
+
+    /// Gives all of it back: nobody writes.
+    pub(crate) fn clear(&self) {
+        self.large.lock().clear();
+        *self.small.lock() = Vec::new();
+    }
+}
+
+/// How far the log is on the replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub seq: Seq,
+    pub chain: ChainHash,
+}
+
+/// All groups that are not done, oldest first.
+pub(crate) struct Pending {
+    queue: RwLock<VecDeque<Arc<Group>>>,
+    bytes: AtomicU64,
+    /// The longest prefix of the log that is done.
+    completed: Mutex<Mark>,
+    /// Its seq, for those who only look.
+    completed_seq: AtomicU64,
+    progress: Condvar,
+    pub spare: SpareBuffers,
+    /// Chains of groups that are done while one before them is not, with their last seqs.
+    early: Mutex<Vec<Mark>>,
+}
+
+impl Pending {
+    pub(crate) fn new(completed: Mark) -> Self {
+        Self {
+            queue: RwLock::default(),
+            bytes: AtomicU64::new(0),
+            completed: Mutex::new(completed),
+            completed_seq: AtomicU64::new(completed.seq.0),
+            progress: Condvar::new(),
+            spare: SpareBuffers::default(),
+            early: Mutex::default(),
+        }
+    }
+
+    /// Adds the newest group.
+    pub(crate) fn push(&self, group: Arc<Group>) {
+        self.queue.write().push_back(group);
+    }
+
+    /// Counts bytes that a group will hold.
+    pub(crate) fn add_bytes(&self, group: &Group, bytes: u64) {
+        group.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many groups are not done, the open one included.
+    pub(crate) fn groups(&self) -> usize {
+        self.queue.read().len()
+    }
+
+    /// The group that has a record, and the record's position in it.
+    pub(crate) fn find(&self, seq: Seq) -> Option<(Arc<Group>, usize)> {
+        let queue = self.queue.read();
+        let after = queue.partition_point(|group| group.first_seq <= seq.0);
+        let group = queue.get(after.checked_sub(1)?)?;
+        Some((Arc::clone(group), (seq.0 - group.first_seq) as usize))
+    }
+
+    /// The group that starts with a record.
+    pub(crate) fn starting_with(&self, seq: Seq) -> Option<Arc<Group>> {
+        self.find(seq).filter(|(_, position)| *position == 0).map(|(group, _)| group)
+    }
+
+    pub(crate) fn completed(&self) -> Mark {
+        *self.completed.lock()
+    }
+
+    pub(crate) fn completed_seq(&self) -> Seq {
+        Seq(self.completed_seq.load(Ordering::Acquire))
+    }
+
+    /// Notes that a group is done, and tells those who wait.
+    pub(crate) fn complete(&self, group: &Group, chain: ChainHash) {
+        group.finish(&self.spare);
+        let mut completed = self.completed.lock();
+        self.early.lock().push(Mark { seq: group.last_seq(), chain });
+        let mut queue = self.queue.write();
+        while let Some(front) = queue.front()
+            && front.is_done()
+        {
+            let last = front.last_seq();
+            let mut early = self.early.lock();
+            if let Some(place) = early.iter().position(|mark| mark.seq == last) {
+                *completed = early.swap_remove(place);
+            }
+            drop(early);
+            queue.pop_front();
+        }
+        drop(queue);
+        self.completed_seq.store(completed.seq.0, Ordering::Release);
+        self.bytes.fetch_sub(group.pending_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.progress.notify_all();
+    }
+
+    /// Waits until `enough` holds of what is completed, or until anything was completed if it does not yet.
+    pub(crate) fn wait_unless(&self, enough: impl Fn(Mark) -> bool) {
+        let mut completed = self.completed.lock();
+        if !enough(*completed) {
+            self.progress.wait(&mut completed);
+        }
+    }
+
+    /// Wakes all who wait, because what they wait for will never come.
+    pub(crate) fn wake(&self) {
+        let _completed = self.completed.lock();
+        self.progress.notify_all();
+    }
+}
+
+/// The shape of a record that a whole sealed block takes.
+pub(crate) const WHOLE_STORED: usize = Shape::WHOLE.stored_bytes();
