@@ -44,8 +44,18 @@ impl Credit {
 }
 
 impl crate::Session {
-    /// Takes room for a part and, in case it has to open one, for a group.
+    /// Takes room for a part and, in case it has to open one, for a group. A replica that has none left may only lack
+    /// somebody to collect its garbage: that is tried before the writer hears of it.
     pub(crate) fn take_credit(&self, part: u64, purpose: Purpose) -> Result<u64, SessionError> {
+        loop {
+            match self.try_take_credit(part, purpose) {
+                Err(SessionError::NoSpace { .. }) if self.make_room()? => {}
+                taken => return taken,
+            }
+        }
+    }
+
+    fn try_take_credit(&self, part: u64, purpose: Purpose) -> Result<u64, SessionError> {
         let bytes = part + CREDIT_GROUP;
         if self.credit.take_held(bytes) {
             return Ok(bytes);

@@ -3,9 +3,16 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use holdfast_log::seam::ReplicaError;
 use holdfast_vocabulary::Seq;
 
 use crate::error::{EndCause, SessionError};
+
+/// What was written last can be collected when two newer bases cover it; one more for what was written meanwhile.
+const BASES_FOR_ROOM: usize = 3;
+/// A writer that waits for room pays for so many victims at most before it hears that there is none. At four fifths
+/// full, one freed segment takes four or five.
+const VICTIMS_FOR_ROOM: usize = 32;
 
 /// What upkeep remembers from one tick to the next.
 #[derive(Default)]
@@ -38,11 +45,7 @@ impl crate::Session {
             self.advance()?;
         }
         for _ in 0..self.limits.collect_steps {
-            if !self.replica.pressure().collect_due {
-                break;
-            }
-            let collected = self.replica.collect().map_err(|error| self.replica_failed("collect", error))?;
-            if !collected {
+            if !self.collect_if_due()? {
                 break;
             }
         }
@@ -54,6 +57,48 @@ impl crate::Session {
         }
         upkeep.last_seq = last;
         Ok(())
+    }
+
+    /// Collects one segment if one is worth it. Gives whether it did.
+    fn collect_if_due(&self) -> Result<bool, SessionError> {
+        if !self.replica.pressure().collect_due {
+            return Ok(false);
+        }
+        self.replica.collect().map_err(|error| match error {
+            // Nothing was changed: the replica is as good for reads and writes as before.
+            ReplicaError::NoSpace { .. } | ReplicaError::Damaged { .. } | ReplicaError::Missing { .. } => {
+                SessionError::Replica(error)
+            }
+            error => self.replica_failed("collect", error),
+        })
+    }
+
+    /// Has a replica without room collect until a segment is free, with new bases where only those give victims. Gives
+    /// whether one is.
+    pub(crate) fn make_room(&self) -> Result<bool, SessionError> {
+        let _upkeep = self.upkeep.lock();
+        let before = self.replica.stats().freed_segments;
+        for _ in 0..BASES_FOR_ROOM {
+            for _ in 0..VICTIMS_FOR_ROOM {
+                // One victim that cannot be moved must not stand in the way of the others.
+                let collected = self.collect_if_due();
+                self.end.check()?;
+                if self.replica.stats().freed_segments > before {
+                    return Ok(true);
+                }
+                if matches!(collected, Ok(false)) {
+                    break;
+                }
+            }
+            if !self.replica.pressure().advance_due {
+                break;
+            }
+            match self.advance() {
+                Err(SessionError::Replica(ReplicaError::NoSpace { .. })) => break,
+                advanced => advanced?,
+            }
+        }
+        Ok(self.replica.stats().freed_segments > before)
     }
 
     fn sync_if_due(&self, upkeep: &mut Upkeep) -> Result<(), SessionError> {

@@ -19,6 +19,7 @@ use holdfast_vocabulary::{Epoch, Generation, Grant, InstanceId, SegmentNumber, S
 
 use crate::failure::disk_error;
 use crate::live_map::LiveMap;
+use crate::replay::Replay;
 use crate::segments::{Row, Segment, closing_room};
 use crate::store::{Counters, Store};
 
@@ -76,6 +77,30 @@ pub(crate) struct Flight {
 }
 
 impl LogEnd {
+    /// The end of a log that was just put together; nothing is open for append, because nothing ever is again.
+    pub fn new(
+        replay: &Replay,
+        next_number: SegmentNumber,
+        next_capacity: u32,
+        dirty: BTreeMap<SegmentNumber, Arc<Segment>>,
+    ) -> Self {
+        Self {
+            head: replay.head,
+            chain: replay.chain,
+            epoch: replay.epoch,
+            period: None,
+            open: None,
+            prepared: VecDeque::new(),
+            reserved: 0,
+            next_number,
+            next_capacity,
+            flights: BTreeMap::new(),
+            next_ticket: 1,
+            dirty,
+            names_dirty: true,
+        }
+    }
+
     /// Everything up to here was written; nothing is known of what lies above.
     pub fn completed(&self) -> Seq {
         self.flights.values().map(|flight| flight.before).min().unwrap_or(self.head)
@@ -245,6 +270,7 @@ impl Store {
             closed: false,
             covered: None,
             emptied: false,
+            uncollectable: false,
             empty_since: None,
         });
         log.dirty.insert(segment.number, Arc::clone(&segment));

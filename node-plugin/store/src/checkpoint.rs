@@ -131,13 +131,17 @@ impl Checkpoint {
             return Err(FormatError { structure: "checkpoint", offset: 0, problem: Problem::Magic });
         }
         let version = from.u32()?;
-        if version != VERSION {
-            return Err(from.error(Problem::Version(version)));
-        }
         let crc = from.u32()?;
         let length = from.u64()?;
-        if from.u32()? != crc32c(&bytes[..24]) || length > 1 << 32 {
+        if from.u32()? != crc32c(&bytes[..24]) {
             return Err(from.error(Problem::Checksum));
+        }
+        // Behind the checksum: an unknown version is what a newer release wrote, not what a crash left.
+        if version != VERSION {
+            return Err(FormatError { structure: "checkpoint", offset: 8, problem: Problem::Version(version) });
+        }
+        if length > 1 << 32 {
+            return Err(from.field("bytes of the body"));
         }
         from.zeros(HEAD_BYTES - from.at())?;
         Ok((length, crc))

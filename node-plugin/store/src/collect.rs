@@ -67,7 +67,7 @@ impl Store {
         }
         drop(segments);
         let segment = u64::from(self.options.segment_bytes_max);
-        let limit = self.options.capacity_bytes.saturating_sub(self.options.reserve_bytes());
+        let limit = self.data_limit();
         let used = self.used_bytes(&self.log.lock());
         let short = used + 2 * segment > limit;
         let dirty = bytes > live
@@ -84,9 +84,19 @@ impl Store {
         let Some((victim, temperature)) = self.choose_victim() else {
             return Ok(false);
         };
-        let keeps = self.live_records(&victim)?;
         let temperature = (temperature + 1).min(TEMPERATURE_MAX);
-        self.move_records(&mut collector, temperature, &victim, &keeps)?;
+        let moved = self
+            .live_records(&victim)
+            .and_then(|keeps| self.move_records(&mut collector, temperature, &victim, &keeps));
+        if let Err(error) = moved {
+            // What is wrong with it stays wrong: it keeps what can still be read, and others are collected.
+            if let Some(row) = self.segments.write().get_mut(victim.number)
+                && !matches!(error, ReplicaError::NoSpace { .. })
+            {
+                row.uncollectable = true;
+            }
+            return Err(error);
+        }
         // What was gathered for a victim is worth a file only when it is full; until then the victim waits, marked.
         if let Some(row) = self.segments.write().get_mut(victim.number) {
             row.emptied = true;
@@ -100,7 +110,7 @@ impl Store {
     }
 
     fn room_is_short(&self) -> bool {
-        let limit = self.options.capacity_bytes.saturating_sub(self.options.reserve_bytes());
+        let limit = self.data_limit();
         self.used_bytes(&self.log.lock()) + u64::from(self.options.segment_bytes_max) > limit
     }
 
@@ -285,6 +295,7 @@ impl Store {
             closed: false,
             covered: None,
             emptied: false,
+            uncollectable: false,
             empty_since: None,
         });
         Ok(Output {
@@ -331,6 +342,8 @@ impl Store {
             return Ok(());
         };
         self.write_gathered(&mut output, true)?;
+        // Recovery believes a whole table, so no byte of it may reach the disk before the records have.
+        output.segment.sync().map_err(|error| self.faulted(error))?;
         output.table.periods = output.periods.values().copied().collect();
         let table = output.table.encode();
         let count = output.table.entries.len() as u32;
@@ -381,5 +394,5 @@ pub(crate) fn all_listed(segment: &Segment, live: &LiveMap, records: &[MovedEntr
 
 /// Closed, not emptied already, and covered by the checkpoint before the newest, so that both slots cover it.
 fn is_victim(row: &Row, newest: u64) -> bool {
-    row.closed && !row.emptied && row.covered.is_some_and(|covered| covered < newest)
+    row.closed && !row.emptied && !row.uncollectable && row.covered.is_some_and(|covered| covered < newest)
 }

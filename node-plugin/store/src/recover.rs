@@ -3,10 +3,11 @@
 //! Recovery starts from the newest whole checkpoint, puts the log above it together ([`crate::replay`]) and brings the
 //! index up to date. It changes nothing on the disk: that begins with the next epoch's start record.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
+use holdfast_log::bytes::Problem;
 use holdfast_log::group::GroupBody;
 use holdfast_log::header::VolumeHeader;
 use holdfast_log::period::PeriodRow;
@@ -77,22 +78,8 @@ impl Store {
             volume,
             index,
             segments: RwLock::new(gathered.table),
-            log: Mutex::new(LogEnd {
-                head: replay.head,
-                chain: replay.chain,
-                epoch: replay.epoch,
-                period: None,
-                open: None,
-                prepared: VecDeque::new(),
-                reserved: 0,
-                next_number,
-                next_capacity: options.segment_bytes_min(),
-                flights: BTreeMap::new(),
-                next_ticket: 1,
-                // What was read may still be only in the system's memory; it counts once it was synced again.
-                dirty: gathered.dirty,
-                names_dirty: true,
-            }),
+            // What was read may still be only in the system's memory; it counts once it was synced again.
+            log: Mutex::new(LogEnd::new(&replay, next_number, options.segment_bytes_min(), gathered.dirty)),
             sync_turn: Mutex::new(()),
             base: Mutex::new(Base {
                 header,
@@ -152,14 +139,14 @@ impl Gathered {
                     closed: true,
                     covered: Some(checkpoint.number),
                     emptied: false,
+                    uncollectable: false,
                     empty_since: None,
                 });
             } else if row.live_bytes > 0 && !emptied_by(found, row.number) {
                 let moved = unfinished(found).map_or_else(String::new, |names| {
                     format!(", unless they were moved to what is not whole: {names}")
                 });
-                let needed_by =
-                    format!("checkpoint {} (blocks of the volume lie in it{moved})", checkpoint.number);
+                let needed_by = format!("checkpoint {} (blocks of the volume lie in it{moved})", checkpoint.number);
                 return Err(ReplicaError::Missing { file: names::segment(row.number), needed_by });
             }
         }
@@ -188,6 +175,7 @@ impl Gathered {
                 closed: true,
                 covered: None,
                 emptied: false,
+                uncollectable: false,
                 empty_since: None,
             });
         }
@@ -255,6 +243,8 @@ fn read_checkpoints(disk: &dyn Disk, volume: VolumeId) -> Result<(Checkpoint, In
                     ),
                 });
             }
+            // Starting from the other slot would throw away what a newer release has done since.
+            Err(error) if matches!(error.problem, Problem::Version(_)) => return Err(damaged(name, 0, &error)),
             Err(error) => trouble = trouble.or(Some(damaged(name, 0, &error))),
         }
     }

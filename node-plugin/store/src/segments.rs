@@ -143,6 +143,8 @@ pub struct Row {
     pub covered: Option<u64>,
     /// Everything live in it was copied elsewhere; it goes when the copy is durable.
     pub emptied: bool,
+    /// Something in it cannot be read, so it cannot be moved either.
+    pub uncollectable: bool,
     /// The first of the checkpoints since which nothing in it is live.
     pub empty_since: Option<u64>,
 }

@@ -27,13 +27,24 @@ impl Store {
 
     /// Bytes of index files, checkpoints, header and promise.
     pub(crate) fn metadata_bytes(&self) -> u64 {
-        let slots: u64 = self.base.lock().slot_bytes.iter().sum();
-        slots + self.base.lock().index.file_bytes() + 1024
+        let base = self.base.lock();
+        let slots: u64 = base.slot_bytes.iter().sum();
+        let named = |number| base.index.files.iter().any(|file| file.number == number);
+        let before: u64 =
+            base.index_before.files.iter().filter(|file| !named(file.number)).map(|file| file.bytes).sum();
+        slots + base.index.file_bytes() + before + 1024
+    }
+
+    /// The most that all files may take after data was added: beside the reserve there is room for every page of the
+    /// index once more, because a base is whole before the one before it goes.
+    pub(crate) fn data_limit(&self) -> u64 {
+        let index = self.base.lock().index.live_bytes;
+        self.options.capacity_bytes.saturating_sub(self.options.reserve_bytes() + index)
     }
 
     /// How full the store is of what must stay, in thousandths of what data may take.
     pub(crate) fn fill_permille(&self) -> u32 {
-        let room = self.options.capacity_bytes.saturating_sub(self.options.reserve_bytes()).max(1);
+        let room = self.data_limit().max(1);
         let overlay = self.index.records() * Shape::WHOLE.stored_bytes();
         let live = self.segments.read().live_bytes() + overlay as u64;
         let live = live.min(self.segments.read().bytes());
@@ -54,9 +65,9 @@ impl Store {
                 return Err(ReplicaError::NoSpace { wanted: bytes, free: 0 });
             }
             let limit = match purpose {
-                Purpose::Data => self.options.capacity_bytes.saturating_sub(self.options.reserve_bytes()),
+                Purpose::Data => self.data_limit(),
                 // The other half is for what makes room: moved segments, and the pages of a new base.
-                Purpose::Upkeep => self.options.capacity_bytes.saturating_sub(self.options.reserve_bytes() / 2),
+                Purpose::Upkeep => self.data_limit() + self.options.reserve_bytes() / 2,
             };
             let used = self.used_bytes(&log);
             let free = limit.saturating_sub(used);
