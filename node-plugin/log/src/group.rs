@@ -220,7 +220,7 @@ fn decode_start(from: &mut Reader<'_>, count: usize, header: &GroupHeader) -> Re
     let set_version = from.u64()?;
     let set = (0..count).map(|_| from.array()).collect::<Result<_, _>>()?;
     let period = PeriodRow::decode(from)?;
-    if base.next() != header.first_seq || header.data_bytes != 0 || base_chain != header.previous {
+    if base != Seq(header.first_seq.0 - 1) || header.data_bytes != 0 || base_chain != header.previous {
         return Err(from.field("base"));
     }
     if period.number != header.period || period.epoch != header.epoch {

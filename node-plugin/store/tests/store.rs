@@ -1,5 +1,7 @@
 //! The store by itself: what goes in comes out, after reopening, merging, collecting and crashing.
 
+#![allow(clippy::unwrap_used, reason = "a test may unwrap")]
+
 mod support;
 
 use std::sync::Arc;

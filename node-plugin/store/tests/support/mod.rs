@@ -1,7 +1,7 @@
 //! A scribe: writes well-formed groups without any key, so that a store can be tested by itself. What it "seals" is a
 //! pattern that names block and seq, so a wrong record is seen at once.
 
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test program uses a part of it, and a test may unwrap")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
