@@ -1,0 +1,36 @@
+//! Space: a store takes no more than it was given, and an empty volume next to nothing.
+
+use holdfast_disk::Image;
+
+use crate::checker::{Verdict, Violation};
+
+/// The name of this judge.
+pub const NAME: &str = "space";
+
+/// What an empty volume may take.
+pub const EMPTY_BYTES_MAX: u64 = 64 << 10;
+
+/// Every file counts with its whole length, whether holes are in it or not.
+#[must_use]
+pub fn used(image: &Image) -> u64 {
+    image.files().map(|(_, bytes)| bytes).sum()
+}
+
+/// The files together must not be longer than `capacity`.
+pub fn check(image: &Image, capacity: u64) -> Verdict {
+    let used = used(image);
+    if used <= capacity {
+        return Ok(());
+    }
+    let files: Vec<String> = image.files().map(|(name, bytes)| format!("{name} {bytes}")).collect();
+    Err(Violation::new(NAME, format!("{used} bytes are taken, {capacity} were given: {}", files.join(", "))))
+}
+
+/// A volume that nothing was written to.
+pub fn check_empty(image: &Image) -> Verdict {
+    let used = used(image);
+    if used <= EMPTY_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Violation::new(NAME, format!("an empty volume takes {used} bytes; {EMPTY_BYTES_MAX} are promised")))
+}
