@@ -1,0 +1,5 @@
+//! libFuzzer on the target of this name.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| holdfast_fuzz::checksum(data));
