@@ -283,6 +283,9 @@ impl Replica for BadReplica {
             }
         })
     }
+    fn place_of(&self, block: BlockIndex) -> Option<(String, u64)> {
+        self.inner.place_of(block)
+    }
     fn leaf(&self, number: u64) -> Result<Arc<LeafPage>, ReplicaError> {
         self.inner.leaf(number)
     }

@@ -63,6 +63,9 @@ impl Replica for Witness {
     fn read(&self, first: BlockIndex, count: u32, sink: &mut BlockSink<'_>) -> Result<(), ReplicaError> {
         self.inner.read(first, count, sink)
     }
+    fn place_of(&self, block: BlockIndex) -> Option<(String, u64)> {
+        self.inner.place_of(block)
+    }
     fn leaf(&self, number: u64) -> Result<Arc<LeafPage>, ReplicaError> {
         self.inner.leaf(number)
     }

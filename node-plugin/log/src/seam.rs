@@ -343,6 +343,8 @@ pub trait Replica: Send + Sync {
     fn commit(&self, grant: &Grant, through: Seq) -> Result<(), ReplicaError>;
     /// Reads `count` blocks from `first`, the newest version of each that was completed.
     fn read(&self, first: BlockIndex, count: u32, sink: &mut BlockSink<'_>) -> Result<(), ReplicaError>;
+    /// Where the newest version of a block lies: file and offset, for a message. `None` if that means nothing here.
+    fn place_of(&self, block: BlockIndex) -> Option<(String, u64)>;
     /// A leaf of the base.
     fn leaf(&self, number: u64) -> Result<Arc<LeafPage>, ReplicaError>;
     /// A node of the base; level 4 has one, the root.

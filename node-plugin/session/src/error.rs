@@ -227,10 +227,12 @@ pub enum SessionError {
         size: u64,
     },
     /// A replica's answer for a block is not what was written there. No byte of it was returned.
-    #[error("block {block} is not authentic on this replica: {fault}; repair it from another replica")]
+    #[error("block {block} is not authentic on this replica{}: {fault}; repair it from another replica", place(at.as_ref()))]
     NotAuthentic {
         /// The block.
         block: BlockIndex,
+        /// The replica's file and the offset in it, if it says.
+        at: Option<(String, u64)>,
         /// What is wrong.
         fault: BlockFault,
     },
@@ -353,4 +355,8 @@ pub enum TreeFault {
         /// Which leaf.
         number: u64,
     },
+}
+
+fn place(at: Option<&(String, u64)>) -> String {
+    at.map_or_else(String::new, |(file, offset)| format!(" (in {file} at byte {offset})"))
 }

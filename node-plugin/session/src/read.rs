@@ -69,7 +69,11 @@ impl crate::Session {
         for step in out.chunks_mut(READ_STEP_BLOCKS * BLOCK_BYTES) {
             let mut fault = None;
             self.read_step(first, step, &mut |block, wrong| {
-                fault.get_or_insert(SessionError::NotAuthentic { block, fault: wrong });
+                fault.get_or_insert_with(|| SessionError::NotAuthentic {
+                    block,
+                    at: self.replica.place_of(block),
+                    fault: wrong,
+                });
             })?;
             if let Some(fault) = fault {
                 return Err(fault);

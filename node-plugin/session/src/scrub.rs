@@ -80,7 +80,10 @@ impl crate::Session {
     fn scrub_step(&self, first: u64, bytes: &mut [u8], report: &mut DeepScrubReport) -> Result<(), SessionError> {
         let mut findings = Vec::new();
         let opened = self.read_step(first, bytes, &mut |block, fault| {
-            findings.push(BlockFinding { block, problem: SessionError::NotAuthentic { block, fault } });
+            findings.push(BlockFinding {
+                block,
+                problem: SessionError::NotAuthentic { block, at: self.replica.place_of(block), fault },
+            });
         })?;
         report.blocks += opened as u64;
         report.findings.extend(findings);

@@ -62,7 +62,7 @@ fn fault(session: &Session, block: u64) -> BlockFault {
     let mut bytes = vec![0xaa; BLOCK_BYTES];
     let error = session.read(block * BLOCK, &mut bytes).unwrap_err();
     assert!(bytes.iter().all(|byte| *byte == 0), "unauthenticated bytes were left behind");
-    let SessionError::NotAuthentic { block: named, fault } = error else { panic!("{error}") };
+    let SessionError::NotAuthentic { block: named, fault, .. } = error else { panic!("{error}") };
     assert_eq!(named, BlockIndex(block));
     fault
 }
@@ -140,7 +140,7 @@ fn swapped_moved_missing_and_invented_blocks_are_refused() {
         scene.replica.lie_read(move |(block, now)| (block, if block == 51 { Some(invented.clone()) } else { now }));
         let error = session.read(50 * BLOCK, &mut vec![0; 3 * BLOCK_BYTES]).unwrap_err();
         let fault = BlockFault::Version { expected: None, got };
-        assert_eq!(error, SessionError::NotAuthentic { block: BlockIndex(51), fault });
+        assert_eq!(error, SessionError::NotAuthentic { block: BlockIndex(51), at: None, fault });
         assert_eq!(read(&session, 51), vec![0; BLOCK_BYTES]);
         // Answers for blocks that nobody asked for change nothing.
         let stray = inner(3);

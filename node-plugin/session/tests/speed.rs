@@ -114,6 +114,9 @@ impl Replica for Ring {
         }
         Ok(())
     }
+    fn place_of(&self, _: BlockIndex) -> Option<(String, u64)> {
+        None
+    }
     fn leaf(&self, number: u64) -> Result<Arc<LeafPage>, ReplicaError> {
         self.small.leaf(number)
     }

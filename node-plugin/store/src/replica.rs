@@ -97,6 +97,11 @@ impl Replica for Store {
         self.read_blocks(first, count, sink)
     }
 
+    fn place_of(&self, block: BlockIndex) -> Option<(String, u64)> {
+        let place = self.index.lookup(block).ok()??.place;
+        Some((names::segment(place.segment), place.offset.into()))
+    }
+
     fn leaf(&self, number: u64) -> Result<Arc<LeafPage>, ReplicaError> {
         self.healthy()?;
         Ok(self.index.base_leaf(number)?)

@@ -95,6 +95,9 @@ impl Replica for Evil {
         }
         Ok(())
     }
+    fn place_of(&self, block: BlockIndex) -> Option<(String, u64)> {
+        self.inner.place_of(block)
+    }
     fn leaf(&self, number: u64) -> Result<Arc<LeafPage>, ReplicaError> {
         Ok(bend(&self.leaf, (number, self.inner.leaf(number)?)).1)
     }

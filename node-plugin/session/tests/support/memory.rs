@@ -434,6 +434,9 @@ impl Replica for Memory {
         Ok(())
     }
 
+    fn place_of(&self, _: BlockIndex) -> Option<(String, u64)> {
+        None
+    }
     fn leaf(&self, number: u64) -> Result<Arc<LeafPage>, ReplicaError> {
         let state = self.state.lock();
         Ok(state.base.leaves.get(&number).cloned().unwrap_or_else(LeafPage::empty))
