@@ -7,7 +7,7 @@ pub const HELP: &str = "\
 holdfast-bench: the engine's figures, each beside a baseline of the same run
 
   --quick          small sizes, about 20 seconds: shows that it works, gives no figure worth keeping
-  --only NAME      only the measurements that have a row whose name contains NAME, such as engine.rand
+  --only NAME      only rows whose name contains NAME, such as engine.rand, and those that come with them
   --list           the names of all rows
   --dir DIR        where the machine's disk is measured (default: target)
   --profile NAME   one row's work in a loop, for a profiler to look at

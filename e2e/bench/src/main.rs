@@ -51,9 +51,18 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 struct Bench {
     /// Small sizes and short times: shows that everything works, gives no figure worth keeping.
     quick: bool,
+    /// Only rows whose name contains this.
+    only: Option<String>,
     /// A directory of our own on the machine's disk.
     scratch: Scratch,
     baselines: Baselines,
+}
+
+impl Bench {
+    /// Whether a row was asked for.
+    fn wants(&self, row: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| row.contains(only.as_str()))
+    }
 }
 
 /// A measurement: the names of its rows, and how they are made.
@@ -104,16 +113,18 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Outcome<()> {
     let target = PathBuf::from("target");
     let scratch = Scratch::new(arguments.directory.as_deref().unwrap_or(&target))?;
-    let bench = Bench { quick: arguments.quick, scratch, baselines: Baselines::default() };
+    let (quick, only) = (arguments.quick, arguments.only.clone());
+    let bench = Bench { quick, only, scratch, baselines: Baselines::default() };
     if let Some(name) = &arguments.profile {
         return profile::run(&bench, name, arguments.seconds);
     }
-    let wanted = |row: &&str| arguments.only.as_ref().is_none_or(|only| row.contains(only.as_str()));
-    if !MEASUREMENTS.iter().any(|measurement| measurement.rows.iter().any(wanted)) {
+    let wanted: Vec<&Measurement> =
+        MEASUREMENTS.iter().filter(|measurement| measurement.rows.iter().any(|row| bench.wants(row))).collect();
+    if wanted.is_empty() {
         return Err(format!("no row is called like that; `--list` names them all: {:?}", arguments.only).into());
     }
     let mut report = Report::begin(&target.join("bench.jsonl"), &machine::describe(&bench))?;
-    for measurement in MEASUREMENTS.iter().filter(|measurement| measurement.rows.iter().any(wanted)) {
+    for measurement in wanted {
         (measurement.run)(&bench, &mut report)?;
     }
     report.end()

@@ -59,6 +59,9 @@ pub fn run(bench: &Bench, report: &mut Report) -> Outcome<()> {
     for (at, pattern, clients) in
         [(0, Pattern::Sequential, 2), (1, Pattern::Sequential, 1), (2, Pattern::Random, 2), (3, Pattern::Random, 1)]
     {
+        if !bench.wants(ROWS[at]) {
+            continue;
+        }
         let runs = (0..if bench.quick { 2 } else { 9 }).map(|seed| fresh_write(bench, &ram, pattern, clients, seed));
         let runs: Vec<Done> = runs.collect::<Outcome<_>>()?;
         report.add(row(ROWS[at], pattern, clients, &runs, aes, format!("{clients} clients, {written}")))?;
@@ -69,6 +72,9 @@ pub fn run(bench: &Bench, report: &mut Report) -> Outcome<()> {
     for (at, pattern, clients) in
         [(4, Pattern::Sequential, 2), (5, Pattern::Sequential, 1), (6, Pattern::Random, 2), (7, Pattern::Random, 1)]
     {
+        if !bench.wants(ROWS[at]) {
+            continue;
+        }
         let read = |seed| filled.clients(clients, seed).read(pattern, time);
         let runs: Vec<Done> = (0..3).map(read).collect::<Outcome<_>>()?;
         let note = format!(

@@ -25,7 +25,7 @@ pub fn tell() -> Outcome<()> {
     let swept = Swept::new()?;
     let directory = swept.path().join("replica");
     let mut screen = Screen::new();
-    println!("Holdfast keeps a volume as a sealed log: blocks, encrypted, written once, in order.");
+    println!("Holdfast keeps a volume as a sealed log: encrypted blocks, each written once.");
     println!("This shows it on real files in {}", swept.path().display());
     println!("The key is a demo key. It is drawn at random, in memory only, and never stored.");
 

@@ -21,6 +21,9 @@ fn the_story_ends_well_and_leaves_nothing_behind() {
     }
     assert!(!text.contains('\u{1b}'), "no colours where there is no terminal");
     let path = directory(text.lines().nth(1).expect("a second line"));
+    // Where the directory is makes a line as long as it must be.
+    let long = text.lines().find(|line| line.chars().count() > 80 && !line.contains(&path));
+    assert_eq!(long, None, "a line is too long for a terminal of 80 columns");
     assert!(std::fs::metadata(&path).is_err(), "{path} is still there");
 }
 

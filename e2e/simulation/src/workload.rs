@@ -6,7 +6,7 @@ use holdfast_log::seam::ReplicaError;
 use holdfast_session::{EndCause, Session, SessionError};
 use holdfast_vocabulary::BLOCK_BYTES;
 
-use crate::checker::{Verdict, Violation, speech, tree};
+use crate::checker::{Verdict, Violation, effort, speech, tree};
 use crate::content::{self, Found};
 use crate::faults::Climate;
 use crate::model::Record;
@@ -62,6 +62,7 @@ impl World {
         self.tally.operations += 1;
         let Some(opened) = self.opened.take() else { return Ok(()) };
         let freed = opened.replica.stats().freed_segments;
+        let effort = self.disk.operations();
         let judged = match action {
             Action::Write => self.write(&opened),
             Action::Read => self.read(&opened),
@@ -81,6 +82,7 @@ impl World {
         };
         self.tally.freed += opened.replica.stats().freed_segments - freed;
         judged?;
+        effort::check(self.disk.operations() - effort)?;
         self.judge_root(&opened)?;
         if self.over(&opened) {
             self.note(|| "the session is over".to_owned());

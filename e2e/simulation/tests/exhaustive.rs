@@ -3,7 +3,7 @@
 use holdfast_simulation::exhaustive::{Plan, Variety, run};
 
 fn shard(variety: Variety, shard: usize, shards: usize) {
-    let plan = Plan { variety, length: 4, samples: 4, shard: (shard, shards), mutant: None };
+    let plan = Plan { variety, length: 4, samples: 8, shard: (shard, shards), mutant: None };
     match run(&plan) {
         Ok(tally) => println!("{variety:?} {shard}: {tally}"),
         Err(failure) => panic!("{failure}"),

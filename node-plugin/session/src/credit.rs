@@ -12,6 +12,9 @@ use parking_lot::Mutex;
 use crate::error::SessionError;
 use crate::limits::{CREDIT_GROUP, CREDIT_PIECE_MIN, CREDIT_RECORD};
 
+/// How often room is made in vain before a writer hears that there is none.
+const FRUITLESS_MAX: u32 = 3;
+
 pub(crate) struct Credit {
     held: AtomicU64,
     /// The next piece; its lock also sees to it that only one asks.
@@ -47,10 +50,15 @@ impl crate::Session {
     /// Takes room for a part and, in case it has to open one, for a group. A replica that has none left may only lack
     /// somebody to collect its garbage: that is tried before the writer hears of it.
     pub(crate) fn take_credit(&self, part: u64, purpose: Purpose) -> Result<u64, SessionError> {
+        let (mut most, mut fruitless) = (0, 0);
         loop {
-            match self.try_take_credit(part, purpose) {
-                Err(SessionError::NoSpace { .. }) if self.make_room()? => {}
-                taken => return taken,
+            let taken = self.try_take_credit(part, purpose);
+            let Err(SessionError::NoSpace { free, .. }) = taken else { return taken };
+            fruitless = if free > most { 0 } else { fruitless + 1 };
+            most = most.max(free);
+            // Moving little garbage can cost as much room as it frees, again and again.
+            if fruitless > FRUITLESS_MAX || !self.make_room()? {
+                return taken;
             }
         }
     }

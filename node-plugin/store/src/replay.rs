@@ -224,9 +224,15 @@ pub(crate) fn examine(
     let file = disk.open(&name).map_err(disk_error)?;
     let head = match scan::read_head(&*file, &name, sector as usize)? {
         Ok(head) if head.number == number => head,
-        // A file under another's name was renamed by hand or by a crash in the middle of something: not this segment.
         Ok(_) | Err(_) if number < boundary => return Ok(Found::Garbage { name }),
-        Ok(_) => return Ok(Found::Headless { number, mark: Seq(0) }),
+        // No crash renames a segment. Whoever did took it away from where it is missed, or put it over what was here.
+        Ok(head) => {
+            return Err(ReplicaError::Damaged {
+                file: name,
+                offset: 0,
+                problem: format!("it is {} under another name; put it back", names::segment(head.number)),
+            });
+        }
         Err(_) => return Ok(Found::Headless { number, mark: scan::marks_of(&*file, sector)? }),
     };
     if head.volume != volume {

@@ -5,8 +5,10 @@
 //! - [`nonce`]: nothing is ever sealed twice under one nonce
 //! - [`tree`]: the root that a checkpoint names is the root of the model
 //! - [`space`]: the store takes no more room than it was given
+//! - [`effort`]: no request keeps the disk busy for ever
 //! - [`speech`]: an error names a place or a remedy
 
+pub mod effort;
 pub mod nonce;
 pub mod prefix;
 pub mod sealed;
