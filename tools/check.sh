@@ -8,7 +8,7 @@ source tools/stages.sh
 # shellcheck disable=SC2317,SC2086
 clippy() { cargo clippy --workspace --all-targets ${LOCKED:-} -- -D warnings; }
 # shellcheck disable=SC2317,SC2086
-docs() { RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --quiet ${LOCKED:-}; }
+docs() { RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --workspace --no-deps --document-private-items --quiet ${LOCKED:-}; }
 # shellcheck disable=SC2317,SC2086
 tidy() { RUST_BACKTRACE=0 cargo test -p holdfast-tidy --quiet ${LOCKED:-}; }
 # shellcheck disable=SC2317

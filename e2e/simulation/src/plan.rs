@@ -8,6 +8,7 @@ use holdfast_disk::SeededRandom;
 use holdfast_log::period::Compression;
 use holdfast_session::Limits;
 
+use crate::checker::space;
 use crate::faults::Climate;
 use crate::site::Settings;
 
@@ -80,6 +81,7 @@ impl Plan {
         let live = slots.len() as u64 * 4112;
         let roominess = pick(chance, &[130, 180, 400]);
         let capacity_bytes = 4 * segment + live * roominess / 100 + segment * (4 + chance.below(6)) + (96 << 10);
+        let capacity_bytes = capacity_bytes + pick(chance, &[0, 0, space::INDEX_GARBAGE_MAX / 4]);
         let tail = pick(chance, &[8, 40, 200, 4000]);
         let blocks = slots.last().map_or(1, |last| last + 1);
         let grows = chance.chance(0.3);

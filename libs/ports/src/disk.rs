@@ -40,7 +40,7 @@ pub trait Disk: Send + Sync {
     fn sector_bytes(&self) -> usize;
 }
 
-/// An open file. Offsets and lengths are multiples of the disk's sector; memory comes from [`AlignedBuffer`].
+/// An open file. Offsets and lengths are multiples of the disk's sector; memory comes from [`crate::AlignedBuffer`].
 #[expect(clippy::len_without_is_empty, reason = "a length can fail, and nobody asks whether a file is empty")]
 pub trait File: Send + Sync {
     /// Fills `buffer` from `offset`; reading past the end is an error, never a short answer.
