@@ -125,7 +125,9 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     }
     let mut report = Report::begin(&target.join("bench.jsonl"), &machine::describe(&bench))?;
     for measurement in wanted {
-        (measurement.run)(&bench, &mut report)?;
+        if let Err(error) = (measurement.run)(&bench, &mut report) {
+            report.failed(measurement.rows, &error.to_string());
+        }
     }
     report.end()
 }

@@ -12,6 +12,7 @@ pub struct Report {
     file: File,
     path: PathBuf,
     rows: Vec<Row>,
+    failures: Vec<String>,
 }
 
 impl Report {
@@ -29,7 +30,7 @@ impl Report {
             "row", "figure", "", "baseline", "ratio", "floor", ""
         );
         println!("{}", "─".repeat(116));
-        Ok(Self { file: File::create(path)?, path: path.to_owned(), rows: Vec::new() })
+        Ok(Self { file: File::create(path)?, path: path.to_owned(), rows: Vec::new(), failures: Vec::new() })
     }
 
     /// Adds a row.
@@ -40,7 +41,15 @@ impl Report {
         Ok(())
     }
 
-    /// Prints what a reader must know, and what was missed.
+    /// Notes that a measurement broke off. The others go on, and the run fails at its end.
+    pub fn failed(&mut self, names: &[&str], error: &str) {
+        let missing: Vec<&str> =
+            names.iter().filter(|name| self.rows.iter().all(|row| row.name != **name)).copied().collect();
+        println!("{}", folded("FAILED", &format!("without {}: {error}", missing.join(", ")), 116));
+        self.failures.push(missing.join(", "));
+    }
+
+    /// Prints what a reader must know, and what was missed; fails if a measurement did.
     pub fn end(mut self) -> Outcome<()> {
         self.file.flush()?;
         println!("\nwhat is compared with what, and what else to know");
@@ -58,7 +67,10 @@ impl Report {
             if missed.is_empty() { String::new() } else { format!(": {}", missed.join(", ")) }
         });
         println!("all rows: {}", self.path.display());
-        Ok(())
+        if self.failures.is_empty() {
+            return Ok(());
+        }
+        Err(format!("measurements broke off, see FAILED above; not measured: {}", self.failures.join(", ")).into())
     }
 }
 

@@ -205,9 +205,6 @@ impl World {
         let head = opened.replica.report().head;
         self.note(|| format!("{name} at {head}: {}", words(&done)));
         if self.answered(opened, name, done)? {
-            if self.faulted_this_life() && self.plan.climate == Climate::Failing {
-                self.note(|| "acknowledged after a failed write or sync".to_owned());
-            }
             self.model.acknowledge();
             self.fold();
         }
