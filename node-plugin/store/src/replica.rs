@@ -69,7 +69,12 @@ impl Replica for Store {
     }
 
     fn reserve(&self, grant: &Grant, bytes: u64, purpose: Purpose) -> Result<(), ReplicaError> {
-        self.reserve_room(grant, bytes, purpose)
+        let reserved = self.reserve_room(grant, bytes, purpose);
+        if matches!(reserved, Err(ReplicaError::NoSpace { .. })) {
+            // Whoever is refused asks next whether collection would help, and must not hear an old answer.
+            self.weigh_collection();
+        }
+        reserved
     }
 
     fn release(&self, bytes: u64) {
