@@ -399,9 +399,9 @@ impl Pending {
         {
             let last = front.last_seq();
             let mut early = self.early.lock();
-            // Done, but its mark is still on the way: whoever brings it goes on from here.
-            let Some(place) = early.iter().position(|mark| mark.seq == last) else { break };
-            *completed = early.swap_remove(place);
+            if let Some(place) = early.iter().position(|mark| mark.seq == last) {
+                *completed = early.swap_remove(place);
+            }
             drop(early);
             queue.pop_front();
         }
