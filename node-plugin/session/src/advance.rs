@@ -143,6 +143,7 @@ impl crate::Session {
             root: tree.root,
         };
         let signed = SignedRoot { statement, mac: self.macs.root(&statement.encode()) };
+        let switching = self.switching.lock();
         self.replica.finish(&self.grant, &signed).map_err(|error| match error {
             // It is still at the old base, and says so.
             ReplicaError::Diverged { .. } | ReplicaError::NoSpace { .. } => SessionError::Replica(error),
@@ -156,6 +157,7 @@ impl crate::Session {
             now.frozen = None;
             now.clone()
         };
+        drop(switching);
         *self.signed.lock() = signed;
         let trust = self.trust(&next);
         tree.leaves.into_iter().for_each(|(number, hash, page)| trust.keep_leaf(number, hash, page));

@@ -56,8 +56,8 @@ pub use stats::SessionStats;
 
 /// An open volume.
 ///
-/// Locks are taken in this order: `upkeep`, `advancing`, `header`, `anchored`, `durable`, the sender's, `order`,
-/// `pending`'s, `view`. The first six exist so that one caller at a time talks to the replica about something, and are
+/// Locks are taken in this order: `upkeep`, `advancing`, `switching`, `header`, `anchored`, `durable`, the sender's,
+/// `order`, `pending`'s, `view`. The first seven exist so that one caller at a time talks to the replica about something, and are
 /// held while it does; the others are short, and are never held during a call to the replica.
 pub struct Session {
     replica: Arc<dyn Replica>,
@@ -84,6 +84,8 @@ pub struct Session {
     durable_through: AtomicU64,
     unsynced_bytes: AtomicU64,
     advancing: Mutex<()>,
+    /// Held while the replica and then the view change over to a new base.
+    switching: Mutex<()>,
     /// The replica takes no more records without a new base.
     advance_needed: AtomicBool,
     anchored: Mutex<anchor::Anchored>,

@@ -148,6 +148,7 @@ impl Session {
             durable_through: AtomicU64::new(begun.seq.0),
             unsynced_bytes: AtomicU64::new(0),
             advancing: Mutex::new(()),
+            switching: Mutex::new(()),
             advance_needed: AtomicBool::new(false),
             anchored: Mutex::new(anchored),
             upkeep: Mutex::default(),

@@ -9,8 +9,8 @@
 //! from here.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use holdfast_log::group::GroupEntry;
@@ -103,6 +103,8 @@ pub(crate) struct Group {
     claimed: AtomicBool,
     assembled: Mutex<Option<Assembled>>,
     is_assembled: AtomicBool,
+    /// The chain up to its end. Set before the body says [`Body::Done`], so whoever sees that finds it.
+    chain: OnceLock<ChainHash>,
     body: RwLock<Body>,
 }
 
@@ -118,6 +120,7 @@ impl Group {
             claimed: AtomicBool::new(false),
             assembled: Mutex::new(None),
             is_assembled: AtomicBool::new(false),
+            chain: OnceLock::new(),
             body: RwLock::new(Body::Gathering(Vec::new())),
         }
     }
@@ -243,7 +246,8 @@ impl Group {
     }
 
     /// The replica has it: from now on it is read there. The buffer may serve the next group.
-    fn finish(&self, spare: &SpareBuffers) {
+    fn finish(&self, chain: ChainHash, spare: &SpareBuffers) {
+        let _ = self.chain.set(chain);
         let old = std::mem::replace(&mut *self.body.write(), Body::Done);
         if let Body::Assembled { data, .. } = old
             && let Ok(data) = Arc::try_unwrap(data)
@@ -255,6 +259,12 @@ impl Group {
     /// Whether the replica has it.
     pub(crate) fn is_done(&self) -> bool {
         matches!(&*self.body.read(), Body::Done)
+    }
+
+    /// The end of the log up to it, once the replica has it.
+    fn mark(&self) -> Option<Mark> {
+        let chain = self.is_done().then(|| self.chain.get()).flatten()?;
+        Some(Mark { seq: self.last_seq(), chain: *chain })
     }
 }
 
@@ -330,8 +340,6 @@ pub(crate) struct Pending {
     completed_seq: AtomicU64,
     progress: Condvar,
     pub spare: SpareBuffers,
-    /// Chains of groups that are done while one before them is not, with their last seqs.
-    early: Mutex<Vec<Mark>>,
 }
 
 impl Pending {
@@ -343,7 +351,6 @@ impl Pending {
             completed_seq: AtomicU64::new(completed.seq.0),
             progress: Condvar::new(),
             spare: SpareBuffers::default(),
-            early: Mutex::default(),
         }
     }
 
@@ -390,19 +397,11 @@ impl Pending {
 
     /// Notes that a group is done, and tells those who wait.
     pub(crate) fn complete(&self, group: &Group, chain: ChainHash) {
-        group.finish(&self.spare);
+        group.finish(chain, &self.spare);
         let mut completed = self.completed.lock();
-        self.early.lock().push(Mark { seq: group.last_seq(), chain });
         let mut queue = self.queue.write();
-        while let Some(front) = queue.front()
-            && front.is_done()
-        {
-            let last = front.last_seq();
-            let mut early = self.early.lock();
-            if let Some(place) = early.iter().position(|mark| mark.seq == last) {
-                *completed = early.swap_remove(place);
-            }
-            drop(early);
+        while let Some(mark) = queue.front().and_then(|front| front.mark()) {
+            *completed = mark;
             queue.pop_front();
         }
         drop(queue);
@@ -428,3 +427,57 @@ impl Pending {
 
 /// The shape of a record that a whole sealed block takes.
 pub(crate) const WHOLE_STORED: usize = Shape::WHOLE.stored_bytes();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+    use std::thread;
+
+    fn mark(seq: u64) -> Mark {
+        let mut chain = ChainHash::default();
+        chain.0[..8].copy_from_slice(&seq.to_le_bytes());
+        Mark { seq: Seq(seq), chain }
+    }
+
+    /// Groups of one record each, with seqs from 1 on.
+    fn pending_with(groups: u64) -> (Pending, Vec<Arc<Group>>) {
+        let pending = Pending::new(mark(0));
+        let groups: Vec<_> = (1..=groups).map(|seq| Arc::new(Group::new(seq, Duration::ZERO))).collect();
+        for group in &groups {
+            group.close(1);
+            pending.push(Arc::clone(group));
+        }
+        (pending, groups)
+    }
+
+    #[test]
+    fn the_mark_moves_over_groups_that_were_done_early() {
+        let (pending, groups) = pending_with(3);
+        for (done, completed) in [(2, 0), (0, 1), (1, 3)] {
+            pending.complete(&groups[done], mark(done as u64 + 1).chain);
+            assert_eq!(pending.completed(), mark(completed));
+        }
+        assert_eq!(pending.groups(), 0);
+    }
+
+    #[test]
+    fn no_mark_is_lost_when_neighbours_complete_at_once() {
+        const THREADS: usize = 4;
+        for _ in 0..3000 {
+            let (pending, groups) = pending_with(THREADS as u64);
+            let start = Barrier::new(THREADS);
+            thread::scope(|scope| {
+                for (place, group) in groups.iter().enumerate() {
+                    let (pending, start) = (&pending, &start);
+                    scope.spawn(move || {
+                        start.wait();
+                        pending.complete(group, mark(place as u64 + 1).chain);
+                    });
+                }
+            });
+            assert_eq!(pending.completed(), mark(THREADS as u64));
+            assert_eq!(pending.completed_seq(), Seq(THREADS as u64));
+        }
+    }
+}

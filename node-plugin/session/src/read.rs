@@ -92,9 +92,7 @@ impl crate::Session {
     ) -> Result<usize, SessionError> {
         let count = out.len() / BLOCK_BYTES;
         let mapped = |expected: &[Expected]| expected.iter().filter(|one| one.version().is_some()).count();
-        let mut view = self.current_view();
-        let mut expected = Vec::with_capacity(count);
-        self.expect_all(&mut view, first, count, &mut expected)?;
+        let mut expected = self.expect_all(first, count)?;
         let mut outcome = vec![Outcome::Again; count];
         loop {
             self.resolve(first, &expected, &mut outcome, out)?;
@@ -102,10 +100,7 @@ impl crate::Session {
                 return Ok(mapped(&expected));
             }
             // Decide again where the answer did not fit. What comes out the same a second time was no race.
-            let before = expected.clone();
-            view = self.current_view();
-            expected.clear();
-            self.expect_all(&mut view, first, count, &mut expected)?;
+            let before = std::mem::replace(&mut expected, self.expect_all(first, count)?);
             let mut open = false;
             for (position, outcome) in outcome.iter_mut().enumerate() {
                 match *outcome {
@@ -128,33 +123,12 @@ impl crate::Session {
         }
     }
 
-    pub(crate) fn current_view(&self) -> View {
-        self.view.read().clone()
-    }
-
-    /// Decides on a row of blocks. A page that does not verify may be one of the next base; then the view has changed.
-    fn expect_all(
-        &self,
-        view: &mut View,
-        first: u64,
-        count: usize,
-        expected: &mut Vec<Expected>,
-    ) -> Result<(), SessionError> {
-        loop {
+    /// Decides on a row of blocks.
+    fn expect_all(&self, first: u64, count: usize) -> Result<Vec<Expected>, SessionError> {
+        self.by_view(|view| {
             let mut leaf = LastLeaf::default();
-            let mut decide = |position: usize| self.expect(view, first + position as u64, &mut leaf);
-            match (0..count).try_for_each(|position| decide(position).map(|one| expected.push(one))) {
-                Ok(()) => return Ok(()),
-                Err(error) => {
-                    let now = self.current_view();
-                    if now.base == view.base {
-                        return Err(error);
-                    }
-                    *view = now;
-                    expected.clear();
-                }
-            }
-        }
+            (first..).take(count).map(|block| self.expect(view, block, &mut leaf)).collect()
+        })
     }
 
     fn expect(&self, view: &View, block: u64, last: &mut LastLeaf) -> Result<Expected, SessionError> {

@@ -40,7 +40,7 @@ impl crate::Session {
         loop {
             self.end.check()?;
             // Asked anew each time: a new base may have come meanwhile.
-            let mapped = match self.trust(&self.current_view()).mapped_leaf_from(from) {
+            let mapped = match self.by_view(|view| self.trust(view).mapped_leaf_from(from)) {
                 Ok(mapped) => mapped,
                 Err(problem) => {
                     let block = BlockIndex(from * LEAF_BLOCKS as u64);

@@ -313,6 +313,29 @@ impl Trust<'_> {
 }
 
 impl crate::Session {
+    pub(crate) fn current_view(&self) -> View {
+        self.view.read().clone()
+    }
+
+    /// Decides something by the present view, and anew when a base was taken over meanwhile: the replica switches a
+    /// moment before this session does, and in between its pages do not fit the view.
+    pub(crate) fn by_view<T>(&self, decide: impl Fn(&View) -> Result<T, SessionError>) -> Result<T, SessionError> {
+        let mut view = self.current_view();
+        loop {
+            let decided = decide(&view);
+            if decided.is_ok() {
+                return decided;
+            }
+            // Whoever switches holds this from before the replica does it until the view says so.
+            drop(self.switching.lock());
+            let now = self.current_view();
+            if now.base == view.base {
+                return decided;
+            }
+            view = now;
+        }
+    }
+
     /// The tree that a view goes by.
     pub(crate) fn trust<'a>(&'a self, view: &View) -> Trust<'a> {
         Trust { cache: &self.trust, replica: &*self.replica, budget: &self.budget, root: view.root, base: view.base }

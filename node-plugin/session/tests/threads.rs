@@ -12,8 +12,9 @@ use holdfast_disk::{Random, SeededRandom};
 use holdfast_log::period::Compression;
 use holdfast_session::Session;
 use holdfast_vocabulary::BLOCK_BYTES;
+use support::evil::Evil;
 use support::memory::Memory;
-use support::{BLOCK, World};
+use support::{BLOCK, World, pattern, write};
 
 const WRITERS: u64 = 3;
 const BLOCKS_EACH: u64 = 700;
@@ -146,4 +147,36 @@ fn counters_never_go_back() {
 #[test]
 fn counters_never_go_back_with_tiny_groups_and_hardly_any_room_for_pending_ones() {
     stress(Compression::Lz4, 5, 40_000);
+}
+
+#[test]
+fn a_read_between_the_replicas_new_base_and_the_sessions_waits_for_it() {
+    let mut world = World::new(6);
+    // Nothing stays in the cache, so that every read asks the replica for its pages.
+    world.budget = Arc::new(holdfast_ports::budget::MemoryBudget::new(0));
+    let replica = Evil::new(Memory::new());
+    world.create(&replica.inner, 100);
+    let session = Arc::new(world.open(&replica).unwrap());
+    write(&session, 7, 1);
+    write(&session, 8, 1);
+    session.checkpoint().unwrap();
+    write(&session, 7, 2);
+    let (done, ended) = std::sync::mpsc::channel();
+    *replica.finished.lock() = Some(Box::new({
+        let session = session.clone();
+        move |()| {
+            let (session, done) = (session.clone(), done.clone());
+            let (begun, runs) = std::sync::mpsc::channel();
+            thread::spawn(move || {
+                begun.send(()).unwrap();
+                let mut bytes = vec![0; BLOCK_BYTES];
+                done.send(session.read(8 * BLOCK, &mut bytes).map(|()| bytes)).unwrap();
+            });
+            runs.recv().unwrap();
+            // Time for the read to meet the new pages, while the session still goes by the old root.
+            thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }));
+    session.checkpoint().unwrap();
+    assert_eq!(ended.recv().unwrap().unwrap(), pattern(1));
 }

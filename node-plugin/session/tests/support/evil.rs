@@ -25,6 +25,8 @@ pub struct Evil {
     pub leaf: Hook<(u64, Arc<LeafPage>)>,
     pub node: Hook<(u8, u64, Arc<NodePage>)>,
     pub merge: Hook<Vec<MergedLeaf>>,
+    /// Runs when it has switched to a new base, before it says so.
+    pub finished: Hook<()>,
 }
 
 fn bend<T>(hook: &Hook<T>, truth: T) -> T {
@@ -51,6 +53,7 @@ impl Evil {
         *self.leaf.lock() = None;
         *self.node.lock() = None;
         *self.merge.lock() = None;
+        *self.finished.lock() = None;
     }
 }
 
@@ -112,7 +115,9 @@ impl Replica for Evil {
         if merged.is_empty() { Ok(merged) } else { Ok(bend(&self.merge, merged)) }
     }
     fn finish(&self, grant: &Grant, root: &SignedRoot) -> Result<(), ReplicaError> {
-        self.inner.finish(grant, root)
+        self.inner.finish(grant, root)?;
+        bend(&self.finished, ());
+        Ok(())
     }
     fn abandon(&self) {
         self.inner.abandon();
