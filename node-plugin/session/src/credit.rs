@@ -76,19 +76,19 @@ impl crate::Session {
         if self.credit.take_held(bytes) {
             return Ok(bytes);
         }
-        let wanted = bytes.max(*piece);
-        match self.replica.reserve(&self.grant, wanted, purpose) {
-            Ok(()) => {
-                *piece = (*piece * 2).min(self.credit.piece_max);
-                self.credit.give(wanted - bytes);
-                Ok(bytes)
+        loop {
+            let wanted = bytes.max(*piece);
+            match self.replica.reserve(&self.grant, wanted, purpose) {
+                Ok(()) => {
+                    *piece = (wanted * 2).min(self.credit.piece_max);
+                    self.credit.give(wanted - bytes);
+                    return Ok(bytes);
+                }
+                // A whole piece may be too much where this write still fits; what is refused now would be refused to the
+                // next writers too.
+                Err(ReplicaError::NoSpace { .. }) if wanted > bytes => *piece /= 4,
+                Err(error) => return Err(self.refused(error)),
             }
-            // A whole piece may be too much where this write still fits.
-            Err(ReplicaError::NoSpace { .. }) if wanted > bytes => {
-                self.replica.reserve(&self.grant, bytes, purpose).map_err(|error| self.refused(error))?;
-                Ok(bytes)
-            }
-            Err(error) => Err(self.refused(error)),
         }
     }
 

@@ -74,8 +74,8 @@ impl Store {
         let boundary = log.prepared.front().map_or(log.next_number, |segment| segment.number);
         // A file that collection is still filling holds nothing that the index knows yet: it stays part of the tail.
         let segments = self.segments.read();
-        let closed = segments.rows().filter(|row| row.closed);
-        let live = closed.map(|row| (row.segment.number, row.live.clone())).collect();
+        let closed = segments.rows().filter(|row| row.is_closed());
+        let live = closed.map(|row| (row.segment.number, row.live().clone())).collect();
         drop(segments);
         base = self.base.lock();
         base.advance = Some(Advance { through, chain: log.chain, boundary, live, periods: BTreeMap::new() });
@@ -131,7 +131,6 @@ impl Store {
         let next_segment = self.log.lock().next_number;
         let mut base = self.base.lock();
         let number = base.checkpoint + 1;
-        let segments = self.cover_segments(&advance, number);
         for (period, change) in &advance.periods {
             if let Some((_, count)) = base.periods.get_mut(period) {
                 *count = count.saturating_add_signed(*change);
@@ -161,31 +160,28 @@ impl Store {
             index: base.index.clone(),
             epochs: base.epochs.clone(),
             periods: base.periods.values().copied().collect(),
-            segments,
+            segments: self.cover_segments(advance, number),
         };
         let pages = bytes_added(&base.index_before, &base.index);
         (checkpoint, [base.index.clone(), base.index_before.clone()], pages)
     }
 
     /// Every segment that the new base covers, with what is live in it now.
-    fn cover_segments(&self, advance: &Advance, number: u64) -> Vec<SegmentRow> {
+    fn cover_segments(&self, advance: Advance, number: u64) -> Vec<SegmentRow> {
         let mut segments = self.segments.write();
-        for (segment, live) in &advance.live {
-            if let Some(row) = segments.get_mut(*segment) {
-                row.live = live.clone();
-                row.covered = row.covered.or(Some(number));
-            }
+        for (segment, live) in advance.live {
+            segments.cover(segment, live, number);
         }
-        let covered = segments.rows().filter(|row| row.covered.is_some());
+        let covered = segments.rows().filter(|row| row.covered_by().is_some());
         covered
             .map(|row| SegmentRow {
                 number: row.segment.number,
                 instance: row.segment.instance,
                 temperature: row.segment.temperature,
                 bytes: row.segment.bytes(),
-                live_bytes: row.live.live_bytes(),
-                cell: row.live.cell(),
-                live: row.live.bits().to_vec(),
+                live_bytes: row.live().live_bytes(),
+                cell: row.live().cell(),
+                live: row.live().bits().to_vec(),
             })
             .collect()
     }
@@ -203,8 +199,8 @@ impl Store {
         let mut segments = self.segments.write();
         let mut free: Vec<Arc<Segment>> = Vec::new();
         for row in segments.rows_mut() {
-            let covered = row.covered.is_some_and(|covered| covered < number);
-            if row.live.live_bytes() > 0 || row.covered.is_none() {
+            let covered = row.covered_by().is_some_and(|covered| covered < number);
+            if row.live().live_bytes() > 0 || row.covered_by().is_none() {
                 row.empty_since = None;
             } else if covered && row.empty_since.is_some_and(|since| since < number) {
                 free.push(Arc::clone(&row.segment));

@@ -18,7 +18,6 @@ use holdfast_ports::AlignedBuffer;
 use holdfast_vocabulary::{Epoch, Generation, Grant, InstanceId, SegmentNumber, Seq};
 
 use crate::failure::disk_error;
-use crate::live_map::LiveMap;
 use crate::replay::Replay;
 use crate::segments::{Row, Segment, closing_room};
 use crate::store::{Counters, Store};
@@ -264,15 +263,7 @@ impl Store {
         segment.begin(&head).map_err(|error| self.faulted(error))?;
         Counters::add(&self.counters.table_bytes, self.sector.into());
         let fine = period.compression != Compression::None;
-        self.segments.write().insert(Row {
-            segment: Arc::clone(&segment),
-            live: LiveMap::new(segment.bytes(), fine),
-            closed: false,
-            covered: None,
-            emptied: false,
-            uncollectable: false,
-            empty_since: None,
-        });
+        self.segments.write().insert(Row::open(Arc::clone(&segment), fine));
         log.dirty.insert(segment.number, Arc::clone(&segment));
         log.open = Some(OpenSegment {
             capacity: segment.bytes(),
@@ -296,9 +287,7 @@ impl Store {
             .map_err(|error| self.faulted(error))?;
         Counters::add(&self.counters.table_bytes, written);
         log.dirty.insert(open.segment.number, Arc::clone(&open.segment));
-        if let Some(row) = self.segments.write().get_mut(open.segment.number) {
-            row.closed = true;
-        }
+        self.segments.write().close(open.segment.number);
         Ok(())
     }
 

@@ -55,10 +55,10 @@ impl Store {
         let newest = self.base.lock().checkpoint;
         let segments = self.segments.read();
         let (mut bytes, mut live, mut ready_garbage, mut young_garbage) = (0u64, 0u64, 0u64, 0u64);
-        for row in segments.rows().filter(|row| row.closed) {
+        for row in segments.rows().filter(|row| row.is_closed()) {
             bytes += u64::from(row.segment.bytes());
-            live += u64::from(row.live.live_bytes());
-            let garbage = u64::from(row.segment.bytes()) - u64::from(row.live.live_bytes().min(row.segment.bytes()));
+            live += u64::from(row.live().live_bytes());
+            let garbage = row.garbage();
             if is_victim(row, newest) {
                 ready_garbage += garbage;
             } else if !row.emptied {
@@ -122,7 +122,7 @@ impl Store {
         let mut best: Option<(u128, &Row)> = None;
         for row in segments.rows().filter(|row| is_victim(row, newest)) {
             let bytes = u64::from(row.segment.bytes()).max(1);
-            let live = u64::from(row.live.live_bytes()).min(bytes);
+            let live = u64::from(row.live().live_bytes()).min(bytes);
             if live == bytes {
                 continue;
             }
@@ -145,7 +145,7 @@ impl Store {
         let Some(row) = segments.get(victim.number) else {
             return Ok(Vec::new());
         };
-        let live = row.live.clone();
+        let live = row.live().clone();
         drop(segments);
         if live.live_bytes() == 0 {
             return Ok(Vec::new());
@@ -289,15 +289,7 @@ impl Store {
         segment.begin(&head).map_err(|error| self.faulted(error))?;
         Counters::add(&self.counters.table_bytes, self.sector.into());
         let fine = self.base.lock().periods.values().any(|(row, _)| row.compression != Compression::None);
-        self.segments.write().insert(Row {
-            segment: Arc::clone(&segment),
-            live: LiveMap::new(capacity, fine),
-            closed: false,
-            covered: None,
-            emptied: false,
-            uncollectable: false,
-            empty_since: None,
-        });
+        self.segments.write().insert(Row::open(Arc::clone(&segment), fine));
         Ok(Output {
             segment,
             written: self.sector,
@@ -352,9 +344,7 @@ impl Store {
         Counters::add(&self.counters.table_bytes, written);
         output.segment.sync().map_err(|error| self.faulted(error))?;
         self.disk.sync_names().map_err(|error| self.faulted(disk_error(error)))?;
-        if let Some(row) = self.segments.write().get_mut(output.segment.number) {
-            row.closed = true;
-        }
+        self.segments.write().close(output.segment.number);
         let mut place = Place { segment: output.segment.number, offset: self.sector };
         for entry in &output.table.entries {
             self.index.relocate(entry.block, entry.version, entry.from, place);
@@ -394,5 +384,5 @@ pub(crate) fn all_listed(segment: &Segment, live: &LiveMap, records: &[MovedEntr
 
 /// Closed, not emptied already, and covered by the checkpoint before the newest, so that both slots cover it.
 fn is_victim(row: &Row, newest: u64) -> bool {
-    row.closed && !row.emptied && !row.uncollectable && row.covered.is_some_and(|covered| covered < newest)
+    row.is_closed() && !row.emptied && !row.uncollectable && row.covered_by().is_some_and(|covered| covered < newest)
 }

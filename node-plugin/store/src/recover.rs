@@ -133,15 +133,9 @@ impl Gathered {
     ) -> Result<(), ReplicaError> {
         for row in &checkpoint.segments {
             if present.contains(&row.number) {
-                self.table.insert(Row {
-                    segment: Segment::new(disk, row.number, row.instance, row.temperature, row.bytes),
-                    live: LiveMap::from_parts(row.cell, row.live.clone(), row.live_bytes),
-                    closed: true,
-                    covered: Some(checkpoint.number),
-                    emptied: false,
-                    uncollectable: false,
-                    empty_since: None,
-                });
+                let segment = Segment::new(disk, row.number, row.instance, row.temperature, row.bytes);
+                let live = LiveMap::from_parts(row.cell, row.live.clone(), row.live_bytes);
+                self.table.insert(Row::covered(segment, live, checkpoint.number));
             } else if row.live_bytes > 0 && !emptied_by(found, row.number) {
                 let moved = unfinished(found).map_or_else(String::new, |names| {
                     format!(", unless they were moved to what is not whole: {names}")
@@ -169,15 +163,7 @@ impl Gathered {
                 }
             };
             self.dirty.insert(segment.number, Arc::clone(segment));
-            self.table.insert(Row {
-                segment: Arc::clone(segment),
-                live: LiveMap::new(segment.bytes(), fine),
-                closed: true,
-                covered: None,
-                emptied: false,
-                uncollectable: false,
-                empty_since: None,
-            });
+            self.table.insert(Row::of_tail(Arc::clone(segment), fine));
         }
     }
 }
@@ -194,7 +180,7 @@ impl Store {
             .segments
             .read()
             .rows()
-            .filter(|row| row.covered.is_none() && row.segment.temperature.is_none())
+            .filter(|row| row.covered_by().is_none() && row.segment.temperature.is_none())
             .map(|row| row.segment.number)
             .collect();
         let mut found = Vec::new();

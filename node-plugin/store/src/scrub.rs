@@ -21,7 +21,7 @@ impl Store {
         let _upkeep = self.upkeep.lock();
         let mut report = ScrubReport::default();
         let segments: Vec<(Arc<Segment>, bool)> =
-            self.segments.read().rows().map(|row| (Arc::clone(&row.segment), row.closed)).collect();
+            self.segments.read().rows().map(|row| (Arc::clone(&row.segment), row.is_closed())).collect();
         let mut read_again = Vec::new();
         for (segment, closed) in &segments {
             if *closed {
@@ -45,7 +45,7 @@ impl Store {
             Ok(found) => found,
             Err(error) => return report.findings.push(finding(&error, None)),
         };
-        let live = self.segments.read().get(segment.number).map(|row| row.live.clone());
+        let live = self.segments.read().get(segment.number).map(|row| row.live().clone());
         if let Some(Err(error)) = live.map(|live| all_listed(segment, &live, &records)) {
             report.findings.push(finding(&error, None));
         }

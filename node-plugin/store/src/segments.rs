@@ -136,11 +136,13 @@ pub struct Row {
     /// The file.
     pub segment: Arc<Segment>,
     /// What the base maps in it.
-    pub live: LiveMap,
+    live: LiveMap,
+    /// What it counts for in the table's total.
+    bytes: u32,
     /// Closed: nothing is appended any more.
-    pub closed: bool,
+    closed: bool,
     /// The number of the checkpoint that covered it first; `None` while it belongs to the tail.
-    pub covered: Option<u64>,
+    covered: Option<u64>,
     /// Everything live in it was copied elsewhere; it goes when the copy is durable.
     pub emptied: bool,
     /// Something in it cannot be read, so it cannot be moved either.
@@ -149,11 +151,64 @@ pub struct Row {
     pub empty_since: Option<u64>,
 }
 
-/// All segments, by number.
+impl Row {
+    /// A segment that is being filled; `fine` if it may hold records shorter than a block.
+    pub fn open(segment: Arc<Segment>, fine: bool) -> Self {
+        let (live, bytes) = (LiveMap::new(segment.bytes(), fine), segment.bytes());
+        Self {
+            segment,
+            live,
+            bytes,
+            closed: false,
+            covered: None,
+            emptied: false,
+            uncollectable: false,
+            empty_since: None,
+        }
+    }
+
+    /// A whole segment above the newest checkpoint.
+    pub fn of_tail(segment: Arc<Segment>, fine: bool) -> Self {
+        Self { closed: true, ..Self::open(segment, fine) }
+    }
+
+    /// A segment that a checkpoint lists.
+    pub fn covered(segment: Arc<Segment>, live: LiveMap, checkpoint: u64) -> Self {
+        Self { live, covered: Some(checkpoint), ..Self::of_tail(segment, false) }
+    }
+
+    /// What the base maps in it.
+    pub const fn live(&self) -> &LiveMap {
+        &self.live
+    }
+
+    /// Nothing is appended to it any more.
+    pub const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// The number of the checkpoint that covered it first; `None` while it belongs to the tail.
+    pub const fn covered_by(&self) -> Option<u64> {
+        self.covered
+    }
+
+    /// Bytes in it that nobody will miss.
+    pub fn garbage(&self) -> u64 {
+        u64::from(self.bytes.saturating_sub(self.live.live_bytes()))
+    }
+}
+
+/// All segments, by number, and their sums: a terabyte has 65536 of them, and the sums are asked for all the time.
 #[derive(Default)]
 pub struct SegmentTable {
     rows: BTreeMap<SegmentNumber, Row>,
+    bytes: u64,
+    live_bytes: u64,
+    memory_bytes: usize,
 }
+
+/// A row beside its live map.
+const ROW_BYTES: usize = 160;
 
 impl SegmentTable {
     /// The row of a segment.
@@ -168,12 +223,52 @@ impl SegmentTable {
 
     /// Adds a segment.
     pub fn insert(&mut self, row: Row) {
-        self.rows.insert(row.segment.number, row);
+        self.count(&row);
+        if let Some(old) = self.rows.insert(row.segment.number, row) {
+            self.discount(&old);
+        }
     }
 
     /// Takes a segment out.
     pub fn remove(&mut self, number: SegmentNumber) -> Option<Row> {
-        self.rows.remove(&number)
+        let row = self.rows.remove(&number)?;
+        self.discount(&row);
+        Some(row)
+    }
+
+    /// Notes that a segment was closed, which made its file shorter.
+    pub fn close(&mut self, number: SegmentNumber) {
+        self.change(number, |row| {
+            row.closed = true;
+            row.bytes = row.segment.bytes();
+        });
+    }
+
+    /// Notes what a new base maps in a segment, and which checkpoint says so.
+    pub fn cover(&mut self, number: SegmentNumber, live: LiveMap, checkpoint: u64) {
+        self.change(number, |row| {
+            row.live = live;
+            row.covered = row.covered.or(Some(checkpoint));
+        });
+    }
+
+    fn change(&mut self, number: SegmentNumber, change: impl FnOnce(&mut Row)) {
+        if let Some(mut row) = self.remove(number) {
+            change(&mut row);
+            self.insert(row);
+        }
+    }
+
+    fn count(&mut self, row: &Row) {
+        self.bytes += u64::from(row.bytes);
+        self.live_bytes += u64::from(row.live.live_bytes());
+        self.memory_bytes += row.live.memory_bytes() + ROW_BYTES;
+    }
+
+    fn discount(&mut self, row: &Row) {
+        self.bytes -= u64::from(row.bytes);
+        self.live_bytes -= u64::from(row.live.live_bytes());
+        self.memory_bytes -= row.live.memory_bytes() + ROW_BYTES;
     }
 
     /// All rows, by number.
@@ -192,17 +287,17 @@ impl SegmentTable {
     }
 
     /// Bytes that all files take.
-    pub fn bytes(&self) -> u64 {
-        self.rows.values().map(|row| u64::from(row.segment.bytes())).sum()
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Stored bytes that the base maps.
-    pub fn live_bytes(&self) -> u64 {
-        self.rows.values().map(|row| u64::from(row.live.live_bytes())).sum()
+    pub const fn live_bytes(&self) -> u64 {
+        self.live_bytes
     }
 
     /// Memory of the live maps.
-    pub fn memory_bytes(&self) -> usize {
-        self.rows.values().map(|row| row.live.memory_bytes() + 160).sum()
+    pub const fn memory_bytes(&self) -> usize {
+        self.memory_bytes
     }
 }
