@@ -40,18 +40,22 @@ pub fn run(bench: &Bench, report: &mut Report) -> Outcome<()> {
     let (cpu, wall) =
         runs.iter().fold((0.0, 0.0), |(cpu, wall), done| (cpu + done.elapsed.cpu, wall + done.elapsed.wall));
     let requests: u64 = runs.iter().map(|done| done.requests).sum();
+    let records = after.records - before.records;
+    let per = |events: u64| records as f64 / events.max(1) as f64;
     let note = format!(
         "2 clients, volume of {} MiB with segments of {} MiB in a store of {} MiB (u = {USE}), after {} volumes of random \
          overwriting; {:.2} blocks moved for each that was written; {:.2} cores busy, \
-         {:.0} ns of CPU a block; making bases took {:.0} % of the time",
+         {:.0} ns of CPU a block; a base every {:.0} records took {:.0} % of the time, a segment was freed every {:.0}",
         bytes >> 20,
         settings(bytes, USE).segment_bytes_max >> 20,
         settings(bytes, USE).capacity_bytes >> 20,
         if bench.quick { 1 } else { 3 },
-        moved as f64 / (after.records - before.records).max(1) as f64,
+        moved as f64 / records.max(1) as f64,
         cpu / wall,
         cpu / requests as f64 * 1e9,
+        per(after.advances - before.advances),
         (after.advance_time - before.advance_time).as_secs_f64() / wall * 100.0,
+        per(after.replica.freed_segments - before.replica.freed_segments),
     );
     let rates = Spread::of(runs.iter().map(Done::requests_per_second).collect());
     report.add(Row::more(ROWS[0], "IOPS", rates).against(bench.aes_blocks()?, AES_NAME).note(note))?;

@@ -54,14 +54,16 @@ impl Store {
     pub(crate) fn collection_wanted(&self) -> (bool, bool) {
         let newest = self.base.lock().checkpoint;
         let segments = self.segments.read();
-        let (mut bytes, mut live, mut ready_garbage, mut young_garbage) = (0u64, 0u64, 0u64, 0u64);
+        let (mut bytes, mut live, mut ready_garbage, mut young_garbage, mut moved_garbage) = (0u64, 0, 0, 0, 0);
         for row in segments.rows().filter(|row| row.is_closed()) {
             bytes += u64::from(row.segment.bytes());
             live += u64::from(row.live().live_bytes());
             let garbage = row.garbage();
             if is_victim(row, newest) {
                 ready_garbage += garbage;
-            } else if !row.emptied {
+            } else if row.emptied {
+                moved_garbage += garbage;
+            } else {
                 young_garbage += garbage;
             }
         }
@@ -73,16 +75,19 @@ impl Store {
         let dirty = bytes > live
             && (bytes - live).saturating_mul(1000) > bytes.saturating_mul(self.options.garbage_permille_max.into())
             && bytes - live > 2 * segment;
-        let collect = ready_garbage > segment / 8 && (short || dirty);
+        // With nothing left to gather, what was gathered is worth a file that is not full.
+        let collect = ready_garbage > segment / 8 && (short || dirty) || short && moved_garbage > 0;
         (collect, short && !collect && young_garbage > segment)
     }
 
-    /// Collects one victim.
+    /// Collects one victim; when there is none left and room is short, ends the files that are being filled, which frees
+    /// the victims that were gathered in them.
     pub(crate) fn collect_one(&self) -> Result<bool, ReplicaError> {
         self.healthy()?;
         let mut collector = self.upkeep.lock();
         let Some((victim, temperature)) = self.choose_victim() else {
-            return Ok(false);
+            let short = self.room_is_short() && !collector.outputs.is_empty();
+            return if short { self.close_outputs(&mut collector).map(|()| true) } else { Ok(false) };
         };
         let temperature = (temperature + 1).min(TEMPERATURE_MAX);
         let moved = self
@@ -103,9 +108,6 @@ impl Store {
         }
         // Also a victim of which nothing is left is named in a table, because a checkpoint may still count on its file.
         self.output(&mut collector, temperature)?.table.emptied.push(victim.number);
-        if self.room_is_short() {
-            self.close_outputs(&mut collector)?;
-        }
         Ok(true)
     }
 
