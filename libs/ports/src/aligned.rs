@@ -125,6 +125,17 @@ impl AlignedBuffer {
         self.touched = self.touched.max(self.len);
     }
 
+    /// Where its memory starts, and how much of it was ever written.
+    pub(crate) const fn raw_parts(&mut self) -> (NonNull<u8>, usize) {
+        (self.start, self.touched)
+    }
+
+    /// Notes that the first `touched` bytes were written through [`Self::raw_parts`], and makes `len` of them count.
+    pub(crate) fn set_initialised(&mut self, touched: usize, len: usize) {
+        assert!(len <= touched && self.touched <= touched && touched <= self.capacity, "more than there is");
+        (self.touched, self.len) = (touched, len);
+    }
+
     /// An aligned address that no byte is ever read from: where a buffer without memory points.
     const NOWHERE: NonNull<u8> = NonNull::<Page>::dangling().cast();
 

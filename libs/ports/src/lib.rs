@@ -10,12 +10,14 @@
 
 mod aligned;
 pub mod budget;
+mod carving;
 mod clock;
 mod disk;
 mod disk_error;
 mod random;
 
 pub use aligned::AlignedBuffer;
+pub use carving::{Carved, Carving};
 pub use clock::Clock;
 pub use disk::{Disk, File};
 pub use disk_error::{DiskError, DiskOperation};

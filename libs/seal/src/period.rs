@@ -90,14 +90,12 @@ impl PeriodKey {
         Err(NotAuthentic)
     }
 
-    /// Seals in place. Only [`SealSlot`](crate::SealSlot) calls this: it owns the seq, and is gone afterwards.
-    pub(crate) fn seal(&self, aad: &RecordAad, bytes: &mut [u8]) -> Tag {
-        let sealed = self
-            .cipher
-            .seal_in_place_separate_tag(nonce(aad.seq), Aad::from(aad.encode()), bytes)
-            .expect("AES-GCM refuses only inputs beyond 64 GiB");
+    /// Seals `plain` into `out`. Only [`SealSlot`](crate::SealSlot) calls this: it owns the seq, and is gone afterwards.
+    pub(crate) fn seal(&self, aad: &RecordAad, plain: &[u8], out: &mut [u8]) -> Tag {
         let mut tag = Tag([0; TAG_BYTES]);
-        tag.0.copy_from_slice(sealed.as_ref());
+        self.cipher
+            .seal_out_of_place_scatter(nonce(aad.seq), Aad::from(aad.encode()), plain, out, &[], &mut tag.0)
+            .expect("AES-GCM refuses only lengths that differ and inputs beyond 64 GiB");
         tag
     }
 }

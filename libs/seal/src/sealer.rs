@@ -12,9 +12,9 @@
 //! ```compile_fail,E0382
 //! # use holdfast_seal::SealSlot;
 //! # use holdfast_vocabulary::BlockIndex;
-//! fn twice(slot: SealSlot<'_>, one: &mut [u8], other: &mut [u8]) {
-//!     let _ = slot.seal(BlockIndex(1), 0, one);
-//!     let _ = slot.seal(BlockIndex(1), 0, other);
+//! fn twice(slot: SealSlot<'_>, one: &[u8], other: &[u8], out: &mut [u8]) {
+//!     let _ = slot.seal(BlockIndex(1), 0, one, out);
+//!     let _ = slot.seal(BlockIndex(1), 0, other, out);
 //! }
 //! ```
 //!
@@ -40,8 +40,9 @@ use crate::{PeriodContext, PeriodKey, VolumeKey};
 /// Blocks that one period may seal. A reserved block counts, sealed or not.
 pub const PERIOD_BLOCKS_MAX: u64 = 1 << 32;
 
-/// 32 bytes that were drawn at random for one period and are given away with it: no copy, no clone.
-pub struct FreshSalt([u8; 32]);
+/// 32 bytes that were drawn at random for one period, or for one cold sealing, and are given away with it: no copy, no
+/// clone.
+pub struct FreshSalt(pub(crate) [u8; 32]);
 
 impl FreshSalt {
     /// The caller's word that these bytes were drawn just now, for this, and are used for nothing else.
@@ -182,18 +183,18 @@ impl SealSlot<'_> {
         self.seq
     }
 
-    /// Seals `bytes` in place as the content of `block`. The bytes must be the session's own copy: memory that somebody
-    /// else may still write to could be read twice with two contents, under one nonce.
+    /// Seals `plain` as the content of `block` into `out`, which must be as long. The plaintext is borrowed for the
+    /// whole call: nobody can write to it meanwhile, so it is never read with two contents under one nonce.
     ///
     /// Volume, epoch and seq are the slot's, the length is that of the bytes: the caller cannot bind a block wrongly.
     ///
     /// # Panics
-    /// When `bytes` are more than the 65 535 that the additional data can say. No block is that long.
+    /// When the lengths differ, or are more than the 65 535 that the additional data can say. No block is that long.
     #[must_use = "without its tag the block can never be opened"]
-    pub fn seal(self, block: BlockIndex, flags: u8, bytes: &mut [u8]) -> Tag {
-        let length = u16::try_from(bytes.len()).expect("a block is at most 65 535 bytes");
+    pub fn seal(self, block: BlockIndex, flags: u8, plain: &[u8], out: &mut [u8]) -> Tag {
+        let length = u16::try_from(plain.len()).expect("a block is at most 65 535 bytes");
         let aad = RecordAad { origin: self.origin, block, length, flags, epoch: self.epoch, seq: self.seq };
-        self.key.seal(&aad, bytes)
+        self.key.seal(&aad, plain, out)
     }
 }
 

@@ -29,8 +29,8 @@ pub fn self_test() -> Result<(), SelfTestFailed> {
     let slot = range.next_slot().ok_or(SelfTestFailed)?;
     let aad = RecordAad { origin: volume, block: BlockIndex(5), length: 4096, flags: 6, epoch: Epoch(3), seq: first };
 
-    let mut bytes = [0x77; 4096];
-    let mut tag = slot.seal(aad.block, aad.flags, &mut bytes);
+    let mut bytes = [0; 4096];
+    let mut tag = slot.seal(aad.block, aad.flags, &[0x77; 4096], &mut bytes);
     let mut out = [0; 4096];
     let opened = sealer.key().open(&aad, &bytes, &tag.0, &mut out);
     if tag.0 != TAG || opened.is_err() || out != [0x77; 4096] {

@@ -57,9 +57,9 @@ fn period_info(label: &[u8]) -> Vec<u8> {
 /// Seals one block at `SEQ` through the public door.
 fn seal(plain: &[u8]) -> (Vec<u8>, Tag) {
     let mut sealer = VolumeKey::from_bytes(KEY).begin_period(ORIGIN, EPOCH, FreshSalt::drawn(SALT), SEQ);
-    let mut bytes = plain.to_vec();
+    let mut bytes = vec![0; plain.len()];
     let mut range = sealer.reserve(1).unwrap();
-    let tag = range.next_slot().unwrap().seal(BLOCK, FLAGS, &mut bytes);
+    let tag = range.next_slot().unwrap().seal(BLOCK, FLAGS, plain, &mut bytes);
     (bytes, tag)
 }
 

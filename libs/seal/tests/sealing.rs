@@ -81,8 +81,8 @@ fn several_threads_seal_parts_of_one_reservation() {
                     let mut sealed = Vec::new();
                     while let Some(slot) = part.next_slot() {
                         let seq = slot.seq();
-                        let mut bytes = vec![0x33; 4096];
-                        let tag = slot.seal(BlockIndex(9), 0, &mut bytes);
+                        let mut bytes = vec![0; 4096];
+                        let tag = slot.seal(BlockIndex(9), 0, &[0x33; 4096], &mut bytes);
                         let aad = RecordAad {
                             origin: VolumeId([2; 16]),
                             block: BlockIndex(9),

@@ -24,9 +24,9 @@ impl Sealed {
         let volume = VolumeId(origin);
         let salt = FreshSalt::drawn([0x5a; 32]);
         let mut sealer = VolumeKey::from_bytes(KEY).begin_period(volume, Epoch(epoch), salt, Seq(seq));
-        let mut bytes = plain.to_vec();
+        let mut bytes = vec![0; plain.len()];
         let mut range = sealer.reserve(1).unwrap();
-        let tag = range.next_slot().unwrap().seal(BlockIndex(block), flags, &mut bytes);
+        let tag = range.next_slot().unwrap().seal(BlockIndex(block), flags, plain, &mut bytes);
         let aad = RecordAad {
             origin: volume,
             block: BlockIndex(block),
@@ -156,9 +156,9 @@ fn swapped_blocks_are_refused() {
     let key = VolumeKey::from_bytes(KEY);
     let mut sealer = key.begin_period(VolumeId([1; 16]), Epoch(1), FreshSalt::drawn([2; 32]), Seq(1));
     let mut range = sealer.reserve(2).unwrap();
-    let (mut first, mut second) = ([1; 4096], [1; 4096]);
-    let first_tag = range.next_slot().unwrap().seal(BlockIndex(0), 0, &mut first);
-    let second_tag = range.next_slot().unwrap().seal(BlockIndex(0), 0, &mut second);
+    let (mut first, mut second) = ([0; 4096], [0; 4096]);
+    let first_tag = range.next_slot().unwrap().seal(BlockIndex(0), 0, &[1; 4096], &mut first);
+    let second_tag = range.next_slot().unwrap().seal(BlockIndex(0), 0, &[1; 4096], &mut second);
     assert_ne!(first, second, "the same content twice must not look the same");
 
     let aad = |seq| RecordAad {

@@ -78,7 +78,3 @@ pub(crate) const READ_GAP_MAX: usize = 16;
 pub(crate) const READ_STEP_BLOCKS: usize = 512;
 /// Group buffers kept for the next group. Taking a megabyte from the allocator costs a page fault for each 4 KiB.
 pub(crate) const SPARE_BUFFERS_MAX: usize = 8;
-/// Groups smaller than this get a buffer of their own size.
-pub(crate) const SPARE_BUFFER_FROM: usize = 256 << 10;
-/// Buffers of one block kept for the next lone writes: as many as two groups have.
-pub(crate) const SPARE_BLOCKS_MAX: usize = 2 * GROUP_ENTRIES_MAX;

@@ -1,11 +1,12 @@
 //! The order of writes: the one short lock under which a request gets its seqs and its place in a group.
 //!
-//! Nothing is sealed, copied or hashed under it. Who has a place must fill it: the log has no holes, so a writer that
+//! Nothing is sealed, copied or hashed under it; a place comes with the memory to seal into. Who has a place must fill it: the log has no holes, so a writer that
 //! gives up in between ends the session.
 
 use std::sync::Arc;
 
 use holdfast_log::seam::Purpose;
+use holdfast_ports::{Carved, Carving};
 use holdfast_seal::{PeriodSealer, SeqRange};
 use holdfast_vocabulary::{BLOCK_BYTES, Seq};
 
@@ -28,6 +29,7 @@ pub(crate) struct Order {
 struct OpenGroup {
     group: Arc<Group>,
     taken: u32,
+    buffer: Carving,
 }
 
 impl Order {
@@ -43,6 +45,7 @@ impl Order {
     /// Closes the open group. Gives it if the caller is the one to assemble it.
     fn close(&mut self) -> Option<Arc<Group>> {
         let open = self.open.take()?;
+        open.group.keep_buffer(open.buffer);
         open.group.close(open.taken).then_some(open.group)
     }
 }
@@ -65,6 +68,8 @@ pub(crate) struct Place<'a> {
     pub first_seq: Seq,
     /// The seqs to seal with; `None` for an unmap.
     pub range: Option<SeqRange>,
+    /// Where in the group's buffer to seal to: room for so many whole records.
+    pub bytes: Option<Carved>,
     /// A group that was closed to make way and is the caller's to assemble.
     displaced: Option<Arc<Group>>,
     filled: bool,
@@ -80,7 +85,7 @@ impl Place<'_> {
         let mine = self.group.ready(self.records).then(|| Arc::clone(&self.group));
         let mut any = false;
         for group in self.displaced.take().into_iter().chain(mine) {
-            group.assemble(&self.session.pending.spare);
+            group.assemble();
             any = true;
         }
         if any { self.session.send_assembled() } else { Ok(()) }
@@ -128,20 +133,11 @@ impl crate::Session {
                 None
             }
         };
-        let (group, slot, joined) = match order.open.as_mut() {
-            Some(open) => {
-                let slot = open.taken;
-                open.taken += records;
-                (Arc::clone(&open.group), slot, true)
-            }
-            None => {
-                let group = Arc::new(Group::new(first_seq.0, self.clock.now()));
-                self.pending.push(Arc::clone(&group));
-                order.open = Some(OpenGroup { group: Arc::clone(&group), taken: records });
-                order.groups += 1;
-                (group, 0, false)
-            }
-        };
+        let joined = order.open.is_some();
+        let open = self.open_group(&mut order, first_seq);
+        let (group, slot) = (Arc::clone(&open.group), open.taken);
+        open.taken += records;
+        let room = open.buffer.carve(bytes as usize).expect("a group's buffer has room for all of its records");
         if let Want::Blocks(count) = want {
             order.written_bytes += u64::from(count) * BLOCK_BYTES as u64;
         }
@@ -155,7 +151,20 @@ impl crate::Session {
         let spare = if joined && purpose == Purpose::Data { CREDIT_GROUP } else { 0 };
         self.credit.give(spare);
         group.credit.fetch_add(credit - spare, std::sync::atomic::Ordering::Relaxed);
-        Ok(Place { session: self, group, slot, records, first_seq, range, displaced, filled: false })
+        let bytes = range.is_some().then_some(room);
+        Ok(Place { session: self, group, slot, records, first_seq, range, bytes, displaced, filled: false })
+    }
+
+    /// The open group; a new one if there is none.
+    fn open_group<'a>(&self, order: &'a mut Order, first_seq: Seq) -> &'a mut OpenGroup {
+        let Order { open, groups, .. } = order;
+        open.get_or_insert_with(|| {
+            let group = Arc::new(Group::new(first_seq.0, self.clock.now()));
+            self.pending.push(Arc::clone(&group));
+            *groups += 1;
+            let buffer = Carving::new(self.pending.spare.take(), self.limits.group_records * WHOLE_STORED);
+            OpenGroup { group, taken: 0, buffer }
+        })
     }
 
     /// Closes the open group and assembles it if nobody is still sealing for it. Gives the last seq that was taken.
@@ -165,7 +174,7 @@ impl crate::Session {
         let last = order.last_seq();
         drop(order);
         if let Some(group) = group {
-            group.assemble(&self.pending.spare);
+            group.assemble();
         }
         last
     }

@@ -4,9 +4,9 @@
 //! open ──(full, flush, age)──> closed ──(last part ready)──> assembled ──(admit, complete)──> done
 //! ```
 //!
-//! A group is made of parts, one for each request. Writers seal their parts apart from each other and put them in as
-//! they are done; whoever brings the last part of a closed group assembles it. Until it is done its blocks are read
-//! from here.
+//! A group is made of parts, one for each request. Writers seal their parts apart from each other, each into its own range
+//! of the group's buffer, and put them in as they are done; whoever brings the last part of a closed group assembles it.
+//! Until it is done its blocks are read from here.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -16,31 +16,11 @@ use std::time::Duration;
 use holdfast_log::group::GroupEntry;
 use holdfast_log::hash::{self, ChainHash, TagsDigest};
 use holdfast_log::place::{Shape, TAG_BYTES};
-use holdfast_ports::AlignedBuffer;
+use holdfast_ports::{AlignedBuffer, Carved, Carving};
 use holdfast_vocabulary::{BLOCK_BYTES, Seq};
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use crate::limits::{SPARE_BLOCKS_MAX, SPARE_BUFFER_FROM, SPARE_BUFFERS_MAX};
-
-/// The sealed bytes of a part.
-pub(crate) enum PartBytes {
-    /// Unmaps have none.
-    None,
-    /// To be copied when the group is assembled.
-    Small(Vec<u8>),
-    /// As long as a group: becomes the group's own buffer when it is alone there.
-    Large(AlignedBuffer),
-}
-
-impl PartBytes {
-    fn as_slice(&self) -> &[u8] {
-        match self {
-            Self::None => &[],
-            Self::Small(bytes) => bytes,
-            Self::Large(bytes) => bytes,
-        }
-    }
-}
+use crate::limits::SPARE_BUFFERS_MAX;
 
 /// The entries of a part; a lone one needs no allocation.
 pub(crate) enum PartEntries {
@@ -60,7 +40,16 @@ impl PartEntries {
 /// What one request adds to a group.
 pub(crate) struct Part {
     pub entries: PartEntries,
-    pub bytes: PartBytes,
+    /// Its range of the group's buffer; the records lie at the front of it. Unmaps have none.
+    pub bytes: Option<Carved>,
+    /// How much of the range the records take: less than all of it when they are compressed.
+    pub used: usize,
+}
+
+impl Part {
+    fn as_slice(&self) -> &[u8] {
+        self.bytes.as_deref().unwrap_or_default()
+    }
 }
 
 /// A sealed block in a pending group.
@@ -101,6 +90,7 @@ pub(crate) struct Group {
     /// How many records it has; [`OPEN`] until that is known.
     total: AtomicU32,
     claimed: AtomicBool,
+    buffer: Mutex<Option<Carving>>,
     assembled: Mutex<Option<Assembled>>,
     is_assembled: AtomicBool,
     /// The chain up to its end. Set before the body says [`Body::Done`], so whoever sees that finds it.
@@ -118,6 +108,7 @@ impl Group {
             ready: AtomicU32::new(0),
             total: AtomicU32::new(OPEN),
             claimed: AtomicBool::new(false),
+            buffer: Mutex::new(None),
             assembled: Mutex::new(None),
             is_assembled: AtomicBool::new(false),
             chain: OnceLock::new(),
@@ -154,6 +145,11 @@ impl Group {
             && !self.claimed.swap(true, Ordering::SeqCst)
     }
 
+    /// Takes over the buffer that the parts' ranges are of. Before the group is closed.
+    pub(crate) fn keep_buffer(&self, buffer: Carving) {
+        *self.buffer.lock() = Some(buffer);
+    }
+
     /// The last record, once it is closed.
     pub(crate) fn last_seq(&self) -> Seq {
         Seq(self.first_seq + u64::from(self.total.load(Ordering::SeqCst)) - 1)
@@ -167,60 +163,35 @@ impl Group {
         self.assembled.lock().take()
     }
 
-    /// Packs all parts into one buffer. The copy is made beside readers; only the change-over excludes them.
-    pub(crate) fn assemble(&self, spare: &SpareBuffers) {
-        let (entries, offsets, tags, copied) = {
-            let body = self.body.read();
-            let Body::Gathering(parts) = &*body else { return };
-            let mut entries = Vec::with_capacity(self.ready.load(Ordering::SeqCst) as usize);
-            parts.iter().flatten().for_each(|part| entries.extend_from_slice(part.entries.as_slice()));
-            let mut offsets = Vec::with_capacity(entries.len());
-            let mut at = 0;
-            for entry in &entries {
-                offsets.push(at as u32);
-                at += entry.shape.stored_bytes();
-            }
-            let mut present = parts.iter().flatten();
-            let alone =
-                matches!((present.next(), present.next()), (Some(Part { bytes: PartBytes::Large(_), .. }), None));
-            let copied = (!alone).then(|| {
-                let mut data = spare.take(at);
-                parts.iter().flatten().for_each(|part| data.extend_from_slice(part.bytes.as_slice()));
-                data
-            });
-            let bytes = match (&copied, parts.iter().flatten().next()) {
-                (Some(data), _) => &**data,
-                (None, Some(part)) => part.bytes.as_slice(),
-                (None, None) => &[],
-            };
-            let sealed = entries.iter().zip(&offsets).filter(|(entry, _)| !entry.shape.is_unmap());
-            let tags = hash::tags(sealed.map(|(entry, offset)| {
-                let tag = *offset as usize + usize::from(entry.shape.ciphertext_bytes());
-                &bytes[tag..tag + TAG_BYTES]
-            }));
-            (entries, offsets, tags, copied)
-        };
+    /// Makes one buffer of all parts. They lie in it already, with gaps where records were compressed.
+    pub(crate) fn assemble(&self) {
         let mut body = self.body.write();
         let Body::Gathering(parts) = &mut *body else { return };
         let parts = std::mem::take(parts);
-        let mut data = copied.unwrap_or_default();
-        let mut small = Vec::new();
+        let mut entries = Vec::with_capacity(self.ready.load(Ordering::SeqCst) as usize);
+        let mut places = Vec::with_capacity(parts.len());
         for part in parts.into_iter().flatten() {
-            match part.bytes {
-                PartBytes::Large(bytes) if data.is_empty() => data = bytes,
-                PartBytes::Small(bytes) => small.push(bytes),
-                PartBytes::Large(_) | PartBytes::None => {}
-            }
+            entries.extend_from_slice(part.entries.as_slice());
+            places.extend(part.bytes.map(|range| (range.start(), part.used)));
         }
-        let data_bytes = data.len() as u32;
-        data.resize(data.len().next_multiple_of(BLOCK_BYTES), 0);
+        // The parts' ranges are gone with them, and readers are kept out: nobody else holds any of the buffer.
+        let buffer = self.buffer.lock().take().expect("a group is assembled once, after it was closed");
+        let mut data = buffer.into_buffer().expect("all parts of a group are in before it is assembled");
+        let data_bytes = pack(&mut data, &places);
+        let offsets = offsets_of(&entries);
+        let sealed = entries.iter().zip(&offsets).filter(|(entry, _)| !entry.shape.is_unmap());
+        let tags = hash::tags(sealed.map(|(entry, offset)| {
+            let tag = *offset as usize + usize::from(entry.shape.ciphertext_bytes());
+            &data[tag..tag + TAG_BYTES]
+        }));
+        data.resize(data_bytes.next_multiple_of(BLOCK_BYTES), 0);
         let data = Arc::new(data);
-        let assembled = Assembled { entries: entries.clone(), data: Arc::clone(&data), data_bytes, tags };
+        let assembled =
+            Assembled { entries: entries.clone(), data: Arc::clone(&data), data_bytes: data_bytes as u32, tags };
         *body = Body::Assembled { entries, offsets, data };
         drop(body);
         *self.assembled.lock() = Some(assembled);
         self.is_assembled.store(true, Ordering::SeqCst);
-        spare.give_small(small);
     }
 
     /// Gives `found` the record at a position, or returns `None` if it is not here any more: then the replica has it.
@@ -233,7 +204,7 @@ impl Group {
                 let entries = part.entries.as_slice();
                 let inside = position - slot;
                 let offset: usize = entries.get(..inside)?.iter().map(|entry| entry.shape.stored_bytes()).sum();
-                (*entries.get(inside)?, part.bytes.as_slice().get(offset..)?)
+                (*entries.get(inside)?, part.as_slice().get(offset..)?)
             }
             Body::Assembled { entries, offsets, data } => {
                 (*entries.get(position)?, data.get(*offsets.get(position)? as usize..)?)
@@ -268,58 +239,50 @@ impl Group {
     }
 }
 
-/// Buffers that groups and their parts leave behind. Memory that the allocator gave back to the kernel and fetches again
-/// for every group costs a page fault for each block.
-#[derive(Default)]
-pub(crate) struct SpareBuffers {
-    large: Mutex<Vec<AlignedBuffer>>,
-    small: Mutex<Vec<Vec<u8>>>,
+/// Moves what the parts used together, and gives its length.
+fn pack(data: &mut AlignedBuffer, places: &[(usize, usize)]) -> usize {
+    let mut end = 0;
+    for (start, used) in places {
+        if *start != end {
+            data.copy_within(*start..start + used, end);
+        }
+        end += used;
+    }
+    data.truncate(end);
+    end
 }
 
+/// Where each record lies in packed data.
+fn offsets_of(entries: &[GroupEntry]) -> Vec<u32> {
+    let next = |at: &mut u32, entry: &GroupEntry| {
+        let offset = *at;
+        *at += entry.shape.stored_bytes() as u32;
+        Some(offset)
+    };
+    entries.iter().scan(0, next).collect()
+}
+
+/// Buffers that groups leave behind. Memory that the allocator gave back to the kernel and fetches again for every group
+/// costs a page fault for each block.
+#[derive(Default)]
+pub(crate) struct SpareBuffers(Mutex<Vec<AlignedBuffer>>);
+
 impl SpareBuffers {
-    /// An empty buffer with room for `bytes`, whole blocks.
-    pub(crate) fn take(&self, bytes: usize) -> AlignedBuffer {
-        if bytes >= SPARE_BUFFER_FROM {
-            let mut spare = self.large.lock();
-            if let Some(place) = spare.iter().position(|buffer| buffer.capacity() >= bytes) {
-                let mut buffer = spare.swap_remove(place);
-                buffer.clear();
-                return buffer;
-            }
-        }
-        AlignedBuffer::with_capacity(bytes)
+    /// A buffer for a group; the one that was used last, so that as few as possible are ever touched.
+    pub(crate) fn take(&self) -> AlignedBuffer {
+        self.0.lock().pop().unwrap_or_default()
     }
 
     fn give(&self, buffer: AlignedBuffer) {
-        if buffer.capacity() >= SPARE_BUFFER_FROM {
-            let mut spare = self.large.lock();
-            if spare.len() < SPARE_BUFFERS_MAX {
-                spare.push(buffer);
-            }
+        let mut spare = self.0.lock();
+        if spare.len() < SPARE_BUFFERS_MAX {
+            spare.push(buffer);
         }
-    }
-
-    /// An empty buffer with room for one sealed block.
-    pub(crate) fn take_small(&self) -> Vec<u8> {
-        let spare = self.small.lock().pop();
-        spare.unwrap_or_else(|| Vec::with_capacity(WHOLE_STORED))
-    }
-
-    fn give_small(&self, mut buffers: Vec<Vec<u8>>) {
-        buffers.retain_mut(|buffer| {
-            buffer.clear();
-            buffer.capacity() == WHOLE_STORED
-        });
-        let mut spare = self.small.lock();
-        let room = SPARE_BLOCKS_MAX.saturating_sub(spare.len());
-        buffers.truncate(room);
-        spare.append(&mut buffers);
     }
 
     /// Gives all of it back: nobody writes.
     pub(crate) fn clear(&self) {
-        self.large.lock().clear();
-        *self.small.lock() = Vec::new();
+        self.0.lock().clear();
     }
 }
 

@@ -1,4 +1,4 @@
-//! Writing: seal from a private copy, then publish. A write is acknowledged when reads see it; a flush makes it durable.
+//! Writing: seal, then publish. A write is acknowledged when reads see it; a flush makes it durable.
 
 use std::sync::atomic::Ordering;
 
@@ -7,7 +7,6 @@ use holdfast_log::hash::crc32c;
 use holdfast_log::period::Compression;
 use holdfast_log::place::{Shape, TAG_BYTES};
 use holdfast_log::seam::Purpose;
-use holdfast_ports::AlignedBuffer;
 use holdfast_seal::SeqRange;
 use holdfast_vocabulary::{BLOCK_BYTES, BlockIndex};
 
@@ -15,11 +14,13 @@ use crate::credit::Credit;
 use crate::error::SessionError;
 use crate::limits::CREDIT_RECORD;
 use crate::order::{Place, Want};
-use crate::pending::{Part, PartBytes, PartEntries, WHOLE_STORED};
+use crate::pending::{Part, PartEntries};
 
 /// A block is stored compressed when its record takes at most three quarters of a block: below that, the time to
 /// decompress at every read buys too little room.
 const COMPRESSED_STORED_MAX: usize = BLOCK_BYTES / 4 * 3;
+/// What a block may grow to when it does not compress.
+const PACKED_MAX: usize = lz4_flex::block::get_maximum_output_size(BLOCK_BYTES);
 /// The most one unmap record can say.
 const UNMAP_BLOCKS_MAX: u64 = u32::MAX as u64;
 
@@ -82,7 +83,7 @@ impl crate::Session {
         let credit = self.take_credit(CREDIT_RECORD, Purpose::Upkeep)?;
         let place = self.take_place(Want::Unmap, credit, Purpose::Upkeep)?;
         let entry = GroupEntry { block: first, shape: Shape::UNMAPPED, crc_or_count: count };
-        let part = Part { entries: PartEntries::One(entry), bytes: PartBytes::None };
+        let part = Part { entries: PartEntries::One(entry), bytes: None, used: 0 };
         let seq = place.first_seq;
         place.fill(part, || self.view.read().active.unmap(first.0, count.into(), seq))
     }
@@ -106,120 +107,68 @@ impl crate::Session {
         Ok(())
     }
 
-    /// Seals each block in memory that nobody else can reach, once.
+    /// Seals each block, once, from bytes that are borrowed meanwhile into memory that nobody else can reach.
     fn seal(&self, place: &mut Place<'_>, first: BlockIndex, bytes: &[u8]) -> Part {
-        let count = bytes.len() / BLOCK_BYTES;
-        let Some(mut range) = place.range.take() else {
-            return Part { entries: PartEntries::Many(Vec::new()), bytes: PartBytes::None };
+        let (Some(mut range), Some(mut room)) = (place.range.take(), place.bytes.take()) else {
+            return Part { entries: PartEntries::Many(Vec::new()), bytes: None, used: 0 };
         };
-        if count == 1 {
-            let mut out = self.pending.spare.take_small();
-            let entry = seal_block(&mut range, self.compression, first, bytes, &mut out);
-            return Part { entries: PartEntries::One(entry), bytes: PartBytes::Small(out) };
-        }
-        let whole_group = count == self.limits.group_records;
-        let mut entries = Vec::with_capacity(count);
-        let blocks = || (first.0..).map(BlockIndex).zip(bytes.chunks_exact(BLOCK_BYTES));
-        let bytes = if whole_group {
-            let mut out = self.pending.spare.take(count * WHOLE_STORED);
-            let sealed =
-                blocks().map(|(block, plain)| seal_block(&mut range, self.compression, block, plain, &mut out));
-            entries.extend(sealed);
-            PartBytes::Large(out)
+        let mut used = 0;
+        let mut one = |block, plain: &[u8]| {
+            let entry = seal_block(&mut range, self.compression, block, plain, &mut room[used..]);
+            used += entry.shape.stored_bytes();
+            entry
+        };
+        let entries = if bytes.len() == BLOCK_BYTES {
+            PartEntries::One(one(first, bytes))
         } else {
-            let mut out = Vec::with_capacity(count * WHOLE_STORED);
-            let sealed =
-                blocks().map(|(block, plain)| seal_block(&mut range, self.compression, block, plain, &mut out));
-            entries.extend(sealed);
-            PartBytes::Small(out)
+            let blocks = (first.0..).map(BlockIndex).zip(bytes.chunks_exact(BLOCK_BYTES));
+            PartEntries::Many(blocks.map(|(block, plain)| one(block, plain)).collect())
         };
-        Part { entries: PartEntries::Many(entries), bytes }
+        Part { entries, bytes: Some(room), used }
     }
 }
 
-/// Memory that sealed records are appended to.
-trait Sink {
-    fn append(&mut self, bytes: &[u8]);
-    /// Everything from `start` on.
-    fn from(&mut self, start: usize) -> &mut [u8];
-    fn length(&self) -> usize;
-}
-
-impl Sink for Vec<u8> {
-    fn append(&mut self, bytes: &[u8]) {
-        self.extend_from_slice(bytes);
-    }
-    fn from(&mut self, start: usize) -> &mut [u8] {
-        &mut self[start..]
-    }
-    fn length(&self) -> usize {
-        self.len()
-    }
-}
-
-impl Sink for AlignedBuffer {
-    fn append(&mut self, bytes: &[u8]) {
-        self.extend_from_slice(bytes);
-    }
-    fn from(&mut self, start: usize) -> &mut [u8] {
-        &mut self[start..]
-    }
-    fn length(&self) -> usize {
-        self.len()
-    }
-}
-
-/// Appends one record: the ciphertext, its tag, and the zeros that a compressed one ends with.
+/// Puts one record to the front of `out`: the ciphertext, its tag, and the zeros that a compressed one ends with.
 fn seal_block(
     range: &mut SeqRange,
     compression: Compression,
     block: BlockIndex,
     plain: &[u8],
-    out: &mut impl Sink,
+    out: &mut [u8],
 ) -> GroupEntry {
-    let start = out.length();
-    let shape = match compression {
-        Compression::None => Shape::WHOLE,
-        Compression::Lz4 => compress(plain, out),
+    let mut packed = [0; PACKED_MAX];
+    let (shape, content) = match compression {
+        Compression::None => (Shape::WHOLE, plain),
+        Compression::Lz4 => compress(plain, &mut packed),
     };
-    if shape == Shape::WHOLE {
-        out.append(plain);
+    let (ciphertext, rest) = out.split_at_mut(content.len());
+    let (tag, rest) = rest.split_at_mut(TAG_BYTES);
+    match range.next_slot() {
+        Some(slot) => tag.copy_from_slice(&slot.seal(block, shape.aad_flags(), content, ciphertext).0),
+        // A place has as many seqs as blocks. Were one missing, the record must not hold what lay in the memory before.
+        None => {
+            ciphertext.fill(0);
+            tag.fill(0);
+        }
     }
-    let flags = shape.aad_flags();
-    let tag = range.next_slot().map(|slot| slot.seal(block, flags, out.from(start)));
-    // A place has as many seqs as blocks. Were one missing, the plaintext must not stay where ciphertext belongs.
-    let tag = tag.map_or_else(
-        || {
-            out.from(start).fill(0);
-            [0; TAG_BYTES]
-        },
-        |tag| tag.0,
-    );
-    out.append(&tag);
-    let crc_or_count = crc32c(out.from(start));
-    let padding = shape.stored_bytes() - (out.length() - start);
-    if padding > 0 {
-        out.append(&[0; 1024][..padding]);
-    }
-    GroupEntry { block, shape, crc_or_count }
+    let sealed = content.len() + TAG_BYTES;
+    rest[..shape.stored_bytes() - sealed].fill(0);
+    GroupEntry { block, shape, crc_or_count: crc32c(&out[..sealed]) }
 }
 
-/// Appends the compressed block if that is worth it; appends nothing and says "whole" if not.
-fn compress(plain: &[u8], out: &mut impl Sink) -> Shape {
-    let mut packed = [0; lz4_flex::block::get_maximum_output_size(BLOCK_BYTES)];
-    let length = lz4_flex::block::compress_into(plain, &mut packed).unwrap_or(BLOCK_BYTES);
+/// The compressed block if that is worth it, else the block.
+fn compress<'a>(plain: &'a [u8], packed: &'a mut [u8; PACKED_MAX]) -> (Shape, &'a [u8]) {
+    let length = lz4_flex::block::compress_into(plain, packed).unwrap_or(BLOCK_BYTES);
     match u16::try_from(length).ok().and_then(Shape::compressed) {
-        Some(shape) if shape.stored_bytes() <= COMPRESSED_STORED_MAX => {
-            out.append(&packed[..length]);
-            shape
-        }
-        Some(_) | None => Shape::WHOLE,
+        Some(shape) if shape.stored_bytes() <= COMPRESSED_STORED_MAX => (shape, &packed[..length]),
+        Some(_) | None => (Shape::WHOLE, plain),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pending::WHOLE_STORED;
     use holdfast_seal::{FreshSalt, VolumeKey};
     use holdfast_vocabulary::{Epoch, Seq, VolumeId};
 
@@ -239,9 +188,10 @@ mod tests {
             plain[..quiet].fill(0);
             for compression in [Compression::None, Compression::Lz4] {
                 let Some(mut range) = sealer.reserve(1) else { panic!("the period has room") };
-                let mut out = Vec::new();
+                let mut out = vec![0xaa; WHOLE_STORED];
                 let entry = seal_block(&mut range, compression, BlockIndex(7), &plain, &mut out);
-                assert_eq!(out.len(), entry.shape.stored_bytes());
+                let (out, behind) = out.split_at(entry.shape.stored_bytes());
+                assert!(behind.iter().all(|byte| *byte == 0xaa), "nothing is written behind the record");
                 assert_eq!(entry.shape.is_compressed(), compressed && compression == Compression::Lz4);
                 let record = usize::from(entry.shape.ciphertext_bytes()) + TAG_BYTES;
                 assert_eq!(entry.crc_or_count, crc32c(&out[..record]));

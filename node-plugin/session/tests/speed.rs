@@ -190,13 +190,13 @@ fn rates() {
     let replica = Arc::new(Ring::new());
     world.create(&replica.small, BLOCKS);
     let session = world.open(&replica).unwrap();
-    let mut raw = vec![1; BLOCK_BYTES];
+    let mut raw = vec![0; BLOCK_BYTES];
     let mut sealer =
         support::key().begin_period(support::VOLUME, Epoch(1), holdfast_seal::FreshSalt::drawn([1; 32]), Seq(1));
     let mut range = sealer.reserve(200_000).unwrap();
     let started = Instant::now();
     while let Some(slot) = range.next_slot() {
-        let _ = slot.seal(BlockIndex(1), 0, &mut raw);
+        let _ = slot.seal(BlockIndex(1), 0, &[1; BLOCK_BYTES], &mut raw);
     }
     println!("sealing alone: {:.0} ns a block", started.elapsed().as_secs_f64() * 1e9 / 200_000.0);
 
