@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use holdfast_log::bytes::round_up;
-use holdfast_log::group::{Frame, GroupBody, StartRecord};
+use holdfast_log::group::{Frame, GroupBody, GroupEntry, GroupHeader, StartRecord};
 use holdfast_log::hash::ChainHash;
 use holdfast_log::period::{Compression, PeriodRow};
 use holdfast_log::place::{Entry, Place, Version};
@@ -21,6 +21,13 @@ use crate::failure::disk_error;
 use crate::replay::Replay;
 use crate::segments::{Row, Segment, closing_room};
 use crate::store::{Counters, Store};
+
+/// With more than this between two syncs, a journal commit is lost in the time that the bytes take.
+const AHEAD_WORTH_BELOW: u64 = 64 << 10;
+/// How far zeros are written ahead: a commit is then paid once for some thirty small flushes.
+const AHEAD_BYTES: u32 = 256 << 10;
+/// With less than this left of them, more are written.
+const AHEAD_BYTES_LEAST: u32 = 64 << 10;
 
 /// Groups up to this long are copied behind their header and written with one call; longer ones with two.
 const ONE_WRITE_BYTES_MAX: usize = 128 << 10;
@@ -53,6 +60,8 @@ pub(crate) struct LogEnd {
     pub dirty: BTreeMap<SegmentNumber, Arc<Segment>>,
     /// Files were created or removed since names were last synced.
     pub names_dirty: bool,
+    /// Bytes of groups since the last sync.
+    pub unsynced: u64,
 }
 
 /// A log segment that is not closed yet.
@@ -65,6 +74,8 @@ pub(crate) struct OpenSegment {
     pub copies: Vec<HeaderCopy>,
     /// Bytes that the table takes so far.
     pub table_bytes: usize,
+    /// Up to here the file was written once, with zeros where no frame is yet.
+    pub ahead: u32,
 }
 
 /// A group on its way to the disk.
@@ -97,6 +108,7 @@ impl LogEnd {
             next_ticket: 1,
             dirty,
             names_dirty: true,
+            unsynced: 0,
         }
     }
 
@@ -157,6 +169,7 @@ impl Store {
         open.table_bytes += 8 + header_bytes;
         let flight = Flight { segment: Arc::clone(&open.segment), offset: open.at, before };
         open.at += bytes;
+        log.unsynced += u64::from(bytes);
         log.flights.insert(ticket, flight);
         Ok(Ticket(ticket))
     }
@@ -271,6 +284,7 @@ impl Store {
             at: self.sector,
             copies: Vec::new(),
             table_bytes: 0,
+            ahead: self.sector,
         });
         Ok(())
     }
@@ -302,23 +316,27 @@ impl Store {
         let data_at = data_offset(header_bytes, self.sector);
         self.write_group(&segment, offset, data_at as usize, group).map_err(|error| self.faulted(error))?;
         if let GroupBody::Data(entries) = &group.header.body {
-            let mut place = Place { segment: segment.number, offset: offset + data_at };
-            for (position, entry) in entries.iter().enumerate() {
-                let seq = Seq(group.header.first_seq.0 + position as u64);
-                let version = Version { epoch: group.header.epoch, seq };
-                if entry.shape.is_unmap() {
-                    self.index.unmap(entry.block, entry.crc_or_count.into(), version);
-                } else {
-                    let period = group.header.period;
-                    self.index.put(entry.block, Entry { version, place, period, shape: entry.shape });
-                    place.offset += entry.shape.stored_bytes() as u32;
-                }
-            }
+            self.index_group(&group.header, entries, Place { segment: segment.number, offset: offset + data_at });
         }
         let mut log = self.log.lock();
         log.flights.remove(&ticket.0);
         log.dirty.insert(segment.number, segment);
         Ok(())
+    }
+
+    /// Makes the records of a group visible, the first of which lies at `place`.
+    fn index_group(&self, header: &GroupHeader, entries: &[GroupEntry], mut place: Place) {
+        let mut puts = Vec::with_capacity(entries.len());
+        for (entry, seq) in entries.iter().zip(header.first_seq.0..) {
+            let version = Version { epoch: header.epoch, seq: Seq(seq) };
+            if entry.shape.is_unmap() {
+                self.index.unmap(entry.block, entry.crc_or_count.into(), version);
+            } else {
+                puts.push((entry.block, Entry { version, place, period: header.period, shape: entry.shape }));
+                place.offset += entry.shape.stored_bytes() as u32;
+            }
+        }
+        self.index.put_all(&puts);
     }
 
     fn write_group(
@@ -352,12 +370,33 @@ impl Store {
         let (completed, dirty, names) = {
             let mut log = self.log.lock();
             self.obeys(self.base.lock().promised.as_ref(), grant)?;
+            self.write_ahead(&mut log)?;
             (log.completed(), std::mem::take(&mut log.dirty), std::mem::take(&mut log.names_dirty))
         };
         self.sync_files(&dirty, false)?;
         self.remove_garbage()?;
         self.sync_files(&BTreeMap::new(), names)?;
         Ok(completed)
+    }
+
+    /// Where little is written between syncs, writes zeros ahead of the log's end. A file system notes the first write to
+    /// each part of a file in its journal, and without this would commit that journal at every sync.
+    ///
+    /// Nobody gets a place while it runs, so nothing that was appended is ever written over.
+    fn write_ahead(&self, log: &mut LogEnd) -> Result<(), ReplicaError> {
+        let appended = std::mem::take(&mut log.unsynced);
+        let Some(open) = log.open.as_mut().filter(|_| (1..AHEAD_WORTH_BELOW).contains(&appended)) else {
+            return Ok(());
+        };
+        let (from, end) = (open.at.max(open.ahead), open.capacity.min(open.at.saturating_add(AHEAD_BYTES)));
+        if open.at.saturating_add(AHEAD_BYTES_LEAST) <= open.ahead || from >= end {
+            return Ok(());
+        }
+        let zeros = AlignedBuffer::with_len((end - from) as usize);
+        open.segment.file()?.write_at(from.into(), &zeros).map_err(|error| self.faulted(disk_error(error)))?;
+        open.ahead = end;
+        Counters::add(&self.counters.ahead_bytes, zeros.len() as u64);
+        Ok(())
     }
 
     fn sync_files(&self, dirty: &BTreeMap<SegmentNumber, Arc<Segment>>, names: bool) -> Result<(), ReplicaError> {

@@ -27,6 +27,7 @@ use crate::live_map::LiveMap;
 use crate::scan;
 use crate::segments::{Row, Segment, closing_room};
 use crate::store::{Counters, Store};
+use crate::window::Window;
 
 /// Records that were moved so often are as cold as it gets; more streams would only leave more files half full.
 const TEMPERATURE_MAX: u8 = 3;
@@ -37,6 +38,7 @@ const WRITE_BYTES: usize = 1 << 20;
 #[derive(Default)]
 pub(crate) struct Collector {
     outputs: BTreeMap<u8, Output>,
+    window: Window,
 }
 
 /// A moved segment that is being filled.
@@ -107,7 +109,7 @@ impl Store {
             row.emptied = true;
         }
         // Also a victim of which nothing is left is named in a table, because a checkpoint may still count on its file.
-        self.output(&mut collector, temperature)?.table.emptied.push(victim.number);
+        self.output(&mut collector.outputs, temperature)?.table.emptied.push(victim.number);
         Ok(true)
     }
 
@@ -217,12 +219,19 @@ impl Store {
         if keeps.is_empty() {
             return Ok(());
         }
-        let content = scan::read_file(&**victim.file()?, self.sector as usize)?;
+        let file = victim.file()?;
+        collector.window.reset();
         for entry in keeps {
             let start = entry.from.offset as usize;
-            let sealed = entry.shape.ciphertext_bytes() as usize + holdfast_log::place::TAG_BYTES;
-            let record = content.get(start..start + entry.shape.stored_bytes()).filter(|record| {
+            let stored = entry.shape.stored_bytes();
+            if !self.output_has_room(collector, temperature, stored) {
+                self.close_output(collector, temperature)?;
+            }
+            let Collector { outputs, window } = collector;
+            let output = self.output(outputs, temperature)?;
+            let record = window.record(&**file, self.sector as usize, start, stored)?.filter(|record| {
                 // Rot must not be spread: a record that is not what its table says stays where it is, and is reported.
+                let sealed = entry.shape.ciphertext_bytes() as usize + holdfast_log::place::TAG_BYTES;
                 crc32c(&record[..sealed]) == entry.crc
             });
             let Some(record) = record else {
@@ -232,10 +241,6 @@ impl Store {
                     problem: format!("the record of block {} does not match its checksum", entry.block),
                 });
             };
-            if !self.output_has_room(collector, temperature, record.len()) {
-                self.close_output(collector, temperature)?;
-            }
-            let output = self.output(collector, temperature)?;
             output.gathered.extend_from_slice(record);
             output.table.entries.push(*entry);
             if !output.periods.contains_key(&entry.period)
@@ -264,8 +269,12 @@ impl Store {
     }
 
     /// The segment that is being filled for a temperature; a new one if there is none.
-    fn output<'a>(&self, collector: &'a mut Collector, temperature: u8) -> Result<&'a mut Output, ReplicaError> {
-        Ok(match collector.outputs.entry(temperature) {
+    fn output<'a>(
+        &self,
+        outputs: &'a mut BTreeMap<u8, Output>,
+        temperature: u8,
+    ) -> Result<&'a mut Output, ReplicaError> {
+        Ok(match outputs.entry(temperature) {
             Slot::Occupied(slot) => slot.into_mut(),
             Slot::Vacant(slot) => slot.insert(self.open_output(temperature)?),
         })

@@ -27,6 +27,7 @@ mod scrub;
 mod segments;
 mod space;
 mod store;
+mod window;
 
 pub use create::create;
 pub use options::StoreOptions;

@@ -141,7 +141,7 @@ impl Store {
             written_table_bytes: count(&self.counters.table_bytes),
             written_moved_bytes: count(&self.counters.moved_bytes),
             written_index_bytes: count(&self.counters.index_bytes),
-            written_ahead_bytes: 0,
+            written_ahead_bytes: count(&self.counters.ahead_bytes),
             moved_records: count(&self.counters.moved_records),
             freed_segments: count(&self.counters.freed_segments),
             index_memory_bytes: (index.cache_bytes + index.overlay_bytes) as u64 + map_memory,

@@ -93,6 +93,7 @@ pub(crate) struct Counters {
     pub table_bytes: AtomicU64,
     pub moved_bytes: AtomicU64,
     pub index_bytes: AtomicU64,
+    pub ahead_bytes: AtomicU64,
     pub moved_records: AtomicU64,
     pub freed_segments: AtomicU64,
     pub syncs: AtomicU64,

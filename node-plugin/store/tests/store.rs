@@ -93,3 +93,25 @@ fn collection_gives_room_back_and_loses_nothing() {
     drop(scribe);
     check(&open(&disk, 8 << 20), &model, 1000);
 }
+
+#[test]
+fn zeros_are_written_ahead_of_small_flushes_only_and_end_the_log_like_any_others() {
+    let disk = disk();
+    let mut scribe = Scribe::open(open(&disk, 64 << 20), 1).unwrap();
+    let ahead = |scribe: &Scribe| scribe.store.stats().written_ahead_bytes;
+    let opening = ahead(&scribe);
+    for turn in 0..20 {
+        scribe.write(&(0..32).map(|block| Change::Put(turn * 32 + block)).collect::<Vec<_>>()).unwrap();
+        scribe.flush().unwrap();
+    }
+    assert_eq!(ahead(&scribe), opening, "128 KiB a flush need no help");
+    for turn in 0..100 {
+        scribe.write(&[Change::Put(turn)]).unwrap();
+        scribe.flush().unwrap();
+    }
+    let (log, written) = (100 * 3 * 4096, ahead(&scribe) - opening);
+    assert!(written > 0 && written < log + (256 << 10), "{written} bytes of zeros for {log} of groups");
+    let model = scribe.model.clone();
+    drop(scribe);
+    check(&open(&disk, 64 << 20), &model, 1000);
+}

@@ -140,6 +140,12 @@ impl Index {
         self.change(entry.version.seq, |active| active.set(block.0, &Change::Put(entry)));
     }
 
+    /// The same for blocks that were written together, by rising seq.
+    pub fn put_all(&self, puts: &[(BlockIndex, Entry)]) {
+        let Some((_, first)) = puts.first() else { return };
+        self.change(first.version.seq, |active| active.put_all(puts));
+    }
+
     /// Blocks are unmapped, except those of which a newer version is known. What lies beyond the largest volume is cut.
     pub fn unmap(&self, first: BlockIndex, count: u64, version: Version) {
         let end = first.0.saturating_add(count).min(VolumeSize::BLOCKS_MAX);

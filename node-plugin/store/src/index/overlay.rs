@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use holdfast_log::node::leaf_of;
 use holdfast_log::place::{Entry, Place, Version};
 use holdfast_ports::budget::{Charge, MemoryBudget};
-use holdfast_vocabulary::Seq;
+use holdfast_vocabulary::{BlockIndex, Seq};
 use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::ranges::Ranges;
@@ -100,9 +100,7 @@ impl Overlay {
         let mut shard = self.shard(block).write();
         let (bytes, count) = (shard.memory_bytes(), shard.len());
         act(&mut shard);
-        if shard.len() > count {
-            self.points.fetch_add(1, Ordering::Relaxed);
-        }
+        self.points.fetch_add(shard.len() - count, Ordering::Relaxed);
         let grown = shard.memory_bytes().saturating_sub(bytes);
         if grown > 0 {
             self.charge.add(grown);
@@ -114,6 +112,19 @@ impl Overlay {
     #[inline]
     pub fn set(&self, block: u64, change: &Change) -> bool {
         self.change(block, |shard| shard.set(block, change))
+    }
+
+    /// Keeps what blocks hold now, in the order of the slice. Neighbours share a lock. Answers whether it took more
+    /// memory.
+    pub fn put_all(&self, puts: &[(BlockIndex, Entry)]) -> bool {
+        let shard_of = |put: &(BlockIndex, Entry)| leaf_of(put.0.0) as usize % SHARDS;
+        let mut grown = false;
+        for row in puts.chunk_by(|one, next| shard_of(one) == shard_of(next)) {
+            let act =
+                |shard: &mut Shard| row.iter().for_each(|(block, entry)| shard.set(block.0, &Change::Put(*entry)));
+            grown |= self.change(row[0].0.0, act);
+        }
+        grown
     }
 
     /// Unmaps `[start, end)`, except where a newer change is known. Answers whether it took more memory.
