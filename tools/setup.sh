@@ -51,6 +51,26 @@ install_packages() {
     }
 }
 
+# What tests talk to, by command and package. Without them a test is skipped and named; nothing else needs them.
+readonly TEST_TOOLS='mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs fio:fio qemu-io:qemu-utils nbdinfo:libnbd-bin'
+
+install_test_tools() {
+    local tool packages=()
+    for tool in $TEST_TOOLS; do
+        PATH="$PATH:/usr/sbin:/sbin" has "${tool%%:*}" || packages+=("${tool#*:}")
+    done
+    [ ${#packages[@]} = 0 ] && return
+    if is_offline || ! has apt-get || { [ "$(id -u)" != 0 ] && ! has sudo; }; then
+        say "tests that need ${packages[*]} will be skipped: they are not here and cannot be installed now"
+        return
+    fi
+    say "installing ${packages[*]}: file systems and clients that the tests put to work on volumes"
+    { as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq </dev/null &&
+        as_root env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y -qq --no-install-recommends "${packages[@]}" </dev/null; } >"$LOG" 2>&1 ||
+        say "that failed, and the tests that need them will be skipped: $(tail -n 1 "$LOG")"
+}
+
 wanted_version() { sed -n 's/^channel *= *"\(.*\)"/\1/p' rust-toolchain.toml; }
 
 # True for rustup's toolchain and for any other of that very version that has both components.
@@ -102,3 +122,4 @@ readonly LOG
 trap 'rm -f "$LOG"' EXIT
 install_packages
 install_toolchain
+install_test_tools
