@@ -105,6 +105,12 @@ impl Session {
         self.volume
     }
 
+    /// Its size in bytes; grows only.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.blocks.load(std::sync::atomic::Ordering::Acquire) * holdfast_vocabulary::BLOCK_BYTES as u64
+    }
+
     /// The grant that it was opened with.
     #[must_use]
     pub const fn grant(&self) -> &Grant {
