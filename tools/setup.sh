@@ -52,7 +52,7 @@ install_packages() {
 }
 
 # What tests talk to, by command and package. Without them a test is skipped and named; nothing else needs them.
-readonly TEST_TOOLS='mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs fio:fio qemu-io:qemu-utils nbdinfo:libnbd-bin'
+readonly TEST_TOOLS='mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs fio:fio qemu-io:qemu-utils nbdinfo:libnbd-bin qemu-storage-daemon:qemu-system-common'
 
 install_test_tools() {
     local tool packages=()

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
+use holdfast_data_host::VolumeOptions;
 use holdfast_disk::{Disk, SeededRandom, SystemClock, SystemRandom};
 use holdfast_log::anchor::Anchor;
 use holdfast_log::header::{Formatted, VolumeHeader};
@@ -131,6 +132,14 @@ impl Volume {
 
     /// Opens it, with a new epoch.
     pub fn open(&mut self) -> Outcome<Opened> {
+        let VolumeOptions { disk, store, session } = self.options();
+        let budget = store.budget.clone();
+        let store: Arc<dyn Replica> = Arc::new(Store::open(disk, store)?);
+        Ok(Opened { session: Session::open(vec![store], session)?, budget })
+    }
+
+    /// What it is opened with the next time, a new epoch included.
+    pub fn options(&mut self) -> VolumeOptions {
         self.anchor = self.anchors.try_iter().last().or(self.anchor);
         self.epoch += 1;
         let budget = MemoryBudget::new(self.settings.budget_bytes);
@@ -138,8 +147,7 @@ impl Volume {
         options.segment_bytes_max = self.settings.segment_bytes_max;
         options.tail_records_max = self.settings.tail_records_max;
         options.tail_records_due = self.settings.tail_records_due;
-        let store: Arc<dyn Replica> = Arc::new(Store::open(Arc::clone(&self.disk), options)?);
-        let options = OpenOptions {
+        let session = OpenOptions {
             volume: self.id,
             key: self.key.clone(),
             grant: Grant {
@@ -153,9 +161,9 @@ impl Volume {
             anchors: Arc::<Registry>::clone(&self.registry),
             random: Arc::new(SystemRandom),
             clock: Arc::new(SystemClock::new()),
-            budget: Arc::new(budget.clone()),
+            budget: Arc::new(budget),
             limits: self.settings.limits,
         };
-        Ok(Opened { session: Session::open(vec![store], options)?, budget })
+        VolumeOptions { disk: Arc::clone(&self.disk), store: options, session }
     }
 }

@@ -13,6 +13,7 @@ mod amplification;
 mod arguments;
 mod baselines;
 mod bed;
+mod block;
 mod cipher;
 mod content;
 mod counting;
@@ -71,12 +72,13 @@ struct Measurement {
     run: fn(&Bench, &mut Report) -> Outcome<()>,
 }
 
-const MEASUREMENTS: [Measurement; 11] = [
+const MEASUREMENTS: [Measurement; 12] = [
     Measurement { rows: baselines::ROWS, run: baselines::run },
     Measurement { rows: throughput::ROWS, run: throughput::run },
     Measurement { rows: steady::ROWS, run: steady::run },
     Measurement { rows: measured_disk::ROWS, run: measured_disk::run },
     Measurement { rows: latency::ROWS, run: latency::run },
+    Measurement { rows: block::ROWS, run: block::run },
     Measurement { rows: opening::ROWS, run: opening::run },
     Measurement { rows: amplification::ROWS, run: amplification::run },
     Measurement { rows: index_memory::ROWS, run: index_memory::run },

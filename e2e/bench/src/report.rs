@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::Outcome;
-use crate::row::{Floor, Row, Verdict, figure};
+use crate::row::{Floor, Row, Verdict, figure, json_text};
 
 /// A run's rows.
 pub struct Report {
@@ -47,6 +47,15 @@ impl Report {
             names.iter().filter(|name| self.rows.iter().all(|row| row.name != **name)).copied().collect();
         println!("{}", folded("FAILED", &format!("without {}: {error}", missing.join(", ")), 116));
         self.failures.push(missing.join(", "));
+    }
+
+    /// Notes that this machine cannot measure some rows.
+    pub fn skipped(&mut self, names: &[&str], reason: &str) -> Outcome<()> {
+        println!("{}", folded("SKIPPED", &format!("{}: {reason}", names.join(", ")), 116));
+        for name in names {
+            writeln!(self.file, "{{\"name\":\"{name}\",\"skipped\":{}}}", json_text(reason))?;
+        }
+        Ok(())
     }
 
     /// Prints what a reader must know, and what was missed; fails if a measurement did.

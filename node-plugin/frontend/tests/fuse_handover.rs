@@ -201,12 +201,12 @@ fn what_a_dead_server_had_read_is_served_after_the_resend() {
             std::thread::spawn(move || file.write_all_at(&[writer + 10; 5000], u64::from(writer) * 16384))
         })
         .collect();
+    // Before the fsync, which keeps later writes waiting in the kernel, as it waits for these.
+    hanging.wait_until_hanging(3);
     let syncer = {
         let file = open(&path);
         std::thread::spawn(move || file.sync_all())
     };
-    // The fsync waits in the kernel for the writes.
-    hanging.wait_until_hanging(3);
     // Its threads hang for ever, as those of a killed process do.
     drop(mounted.server.take());
     mounted.target = MemoryTarget::new(1 << 20);

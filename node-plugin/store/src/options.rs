@@ -45,6 +45,11 @@ impl StoreOptions {
         4 * u64::from(self.segment_bytes_max)
     }
 
+    /// Dead pages of the index that may wait for a rewrite.
+    pub(crate) const fn index_garbage_bytes(&self) -> u64 {
+        self.capacity_bytes / 64
+    }
+
     /// The smallest segment that takes data.
     pub(crate) fn segment_bytes_min(&self) -> u32 {
         SEGMENT_BYTES_MIN.min(self.segment_bytes_max)

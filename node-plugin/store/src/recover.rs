@@ -59,7 +59,8 @@ impl Store {
             &found,
             sector,
         )?;
-        let index = Index::open(Arc::clone(&disk), &checkpoint.index, &options.budget)?;
+        let index = Index::open(Arc::clone(&disk), &checkpoint.index, &options.budget)?
+            .with_garbage_bytes(options.index_garbage_bytes());
         let mut periods: BTreeMap<_, _> =
             checkpoint.periods.iter().map(|(row, count)| (row.number, (*row, *count))).collect();
         replay_index(&index, &replay.groups, &found, &mut periods, sector);

@@ -26,8 +26,6 @@ use super::overlay::Overlay;
 use super::root::{IndexFile, IndexRoot};
 use super::writer::{PageWriter, Tail};
 
-/// Garbage that is never worth a rewrite.
-const GARBAGE_BYTES: u64 = 1 << 20;
 /// More files than this cost more than copying them together. Each opening of an index begins one.
 const FILES_MAX: usize = 64;
 
@@ -79,12 +77,12 @@ pub struct Merge {
 }
 
 impl Merge {
-    /// Begins a base that holds `frozen` over `base`.
-    pub fn new(pages: &Pages, base: Arc<Base>, frozen: Arc<Overlay>, through: Seq) -> Self {
+    /// Begins a base that holds `frozen` over `base`. Dead pages of up to `garbage_bytes` are not worth a rewrite.
+    pub fn new(pages: &Pages, base: Arc<Base>, frozen: Arc<Overlay>, through: Seq, garbage_bytes: u64) -> Self {
         let blocks = frozen.blocks();
         let ranges = frozen.unmapped_leaves();
         let root = &base.root;
-        let rewriting = root.file_bytes() > root.live_bytes * 5 / 2 + GARBAGE_BYTES || root.files.len() >= FILES_MAX;
+        let rewriting = root.file_bytes() > root.live_bytes * 5 / 2 + garbage_bytes || root.files.len() >= FILES_MAX;
         let memory = blocks.len() * 8 + ranges.len() * 16 + LEAF_BLOCKS * size_of::<(usize, Option<Entry>)>();
         let charge = pages.budget.charge(memory + PageWriter::memory_bytes());
         pages.budget.relieve();

@@ -71,6 +71,7 @@ pub struct Index {
     state: RwLock<State>,
     /// Held through every step of a merge; locked before `state`, if both are.
     workshop: Mutex<Workshop>,
+    garbage_bytes: u64,
 }
 
 /// What a lookup needs, always consistent.
@@ -105,6 +106,9 @@ pub struct IndexStats {
     pub overlay_bytes: usize,
 }
 
+/// Dead pages that are never worth a rewrite, however large the store is.
+const GARBAGE_BYTES_MAX: u64 = 1 << 20;
+
 impl Index {
     /// The index of a store that never had one.
     pub fn empty(disk: Arc<dyn Disk>, budget: &MemoryBudget) -> Result<Self, IndexError> {
@@ -130,7 +134,14 @@ impl Index {
             pages: Pages { cache, budget: budget.clone(), leaf_reads, node_reads },
             state: RwLock::new(state),
             workshop: Mutex::new(Workshop { merge: None, tail: None, next_file }),
+            garbage_bytes: GARBAGE_BYTES_MAX,
         })
+    }
+
+    /// Sets how many bytes of dead pages are not worth a rewrite, for a store that has no room to spare.
+    #[must_use]
+    pub fn with_garbage_bytes(self, bytes: u64) -> Self {
+        Self { garbage_bytes: bytes.min(GARBAGE_BYTES_MAX), ..self }
     }
 
     /// A block holds a version. Ignored if a newer version of the block, or a base that covers it, is known. The block
@@ -318,7 +329,7 @@ impl Index {
                 (Arc::clone(&state.base), state.frozen.clone(), state.floor)
             };
             let frozen = frozen.ok_or(IndexError::OutOfOrder("nothing was frozen"))?;
-            workshop.merge = Some(Merge::new(&self.pages, base, frozen, through));
+            workshop.merge = Some(Merge::new(&self.pages, base, frozen, through, self.garbage_bytes));
         }
         let Workshop { merge, tail, next_file } = &mut *workshop;
         let mut target = Target { disk: &*self.disk, pages: &self.pages, tail: tail.as_ref(), next_file };
