@@ -16,7 +16,7 @@ use crate::scratch::Folder;
 use crate::{Bench, Outcome};
 
 /// Requests that our device serves at once.
-const THREADS: usize = 4;
+const THREADS: usize = 8;
 /// What keeps a daemon from being waited for without end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
