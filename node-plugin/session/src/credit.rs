@@ -50,15 +50,18 @@ impl crate::Session {
     /// Takes room for a part and, in case it has to open one, for a group. A replica that has none left may only lack
     /// somebody to collect its garbage: that is tried before the writer hears of it.
     pub(crate) fn take_credit(&self, part: u64, purpose: Purpose) -> Result<u64, SessionError> {
-        let (mut most, mut fruitless) = (0, 0);
+        let (mut most, mut fruitless, mut others) = (0, 0, self.order.lock().last_seq());
         loop {
             let taken = self.try_take_credit(part, purpose);
             let Err(SessionError::NoSpace { free, .. }) = taken else { return taken };
-            fruitless = if free > most { 0 } else { fruitless + 1 };
-            most = most.max(free);
+            // Room that another writer was quicker to take was room.
+            let now = self.order.lock().last_seq();
+            fruitless = if free > most || now > others { 0 } else { fruitless + 1 };
+            (most, others) = (most.max(free), now);
             // Moving little garbage can cost as much room as it frees, again and again.
-            if fruitless > FRUITLESS_MAX || !self.make_room()? {
-                return taken;
+            if fruitless > FRUITLESS_MAX || !self.make_room()? && self.order.lock().last_seq() == now {
+                // Somebody's room may have become free between the refusal and the look for more.
+                return self.try_take_credit(part, purpose);
             }
         }
     }

@@ -76,8 +76,9 @@ impl crate::Session {
     /// Has a replica without room collect until a segment is free, with new bases where only those give victims. Gives
     /// whether one is.
     pub(crate) fn make_room(&self) -> Result<bool, SessionError> {
-        let _upkeep = self.upkeep.lock();
+        // Counted before the wait for whoever is at it already: what that one frees is room for us, too.
         let before = self.replica.stats().freed_segments;
+        let _upkeep = self.upkeep.lock();
         for _ in 0..BASES_FOR_ROOM {
             for _ in 0..VICTIMS_FOR_ROOM {
                 // One victim that cannot be moved must not stand in the way of the others.
