@@ -22,6 +22,7 @@ impl Scratch {
             let name = entry.file_name();
             let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|id| id.parse::<u32>().ok());
             if owner.is_some_and(|owner| fs::metadata(format!("/proc/{owner}")).is_err()) {
+                crate::block::sweep(&entry.path());
                 fs::remove_dir_all(entry.path())?;
             }
         }

@@ -60,11 +60,13 @@ pub enum DeviceError {
     },
 }
 
-/// A device that serves a volume as long as this lives.
+/// A device that serves a volume. Dropped without [`Device::detach`], it goes at once: whoever uses it gets errors.
 pub struct Device {
     folder: Folder,
-    device: LoopDevice,
-    server: Server,
+    path: PathBuf,
+    number: u32,
+    device: Option<LoopDevice>,
+    server: Option<Server>,
 }
 
 /// The folder of a device, and what may be left in it.
@@ -116,7 +118,10 @@ impl Device {
             }
         };
         match folder.loops.attach(&folder.mount().join(FILE), AttachOptions { is_read_only }) {
-            Ok(device) => Ok(Self { folder, device, server }),
+            Ok(device) => {
+                let (path, number) = (device.path().to_owned(), device.number());
+                Ok(Self { folder, path, number, device: Some(device), server: Some(server) })
+            }
             Err(error) => {
                 let _ = fuse::unmount(&folder.mount());
                 Err(error.into())
@@ -127,37 +132,63 @@ impl Device {
     /// The block device.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.device.path()
+        &self.path
     }
 
     /// Lets the kernel see that the volume grew.
     pub fn refresh_size(&self) -> Result<(), DeviceError> {
-        Ok(self.folder.loops.refresh_size(&self.device)?)
+        match &self.device {
+            Some(device) => Ok(self.folder.loops.refresh_size(device)?),
+            None => Ok(()),
+        }
     }
 
     /// Takes the device away, unless somebody has it mounted or open. Every request is answered before it returns.
-    pub fn detach(self) -> Result<(), Box<(Self, DeviceError)>> {
-        let Self { folder, device, server } = self;
-        let (number, path) = (device.number(), device.path().to_owned());
+    pub fn detach(mut self) -> Result<(), Box<(Self, DeviceError)>> {
         // The kernel ends it with its last user, and this is one of them.
-        drop(device);
+        drop(self.device.take());
         let mut looks = RELEASE_PATIENCE.as_millis() / RELEASE_LOOK.as_millis();
-        while folder.loops.ours().is_ok_and(|ours| ours.iter().any(|one| one.number == number)) {
+        while self.is_there() {
             if looks == 0 {
-                let in_use = DeviceError::InUse { device: path };
-                return match folder.loops.open(number) {
-                    Ok(device) => Err(Box::new((Self { folder, device, server }, in_use))),
-                    // It went just now.
-                    Err(_) => break,
-                };
+                self.device = self.folder.loops.open(self.number).ok();
+                let in_use = DeviceError::InUse { device: self.path.clone() };
+                return Err(Box::new((self, in_use)));
             }
             looks -= 1;
             std::thread::sleep(RELEASE_LOOK);
         }
-        let _ = fuse::unmount(&folder.mount());
-        drop(server);
-        let _ = fs::remove_dir(folder.mount());
-        let _ = fs::remove_dir(&folder.path);
+        self.take_away();
         Ok(())
+    }
+
+    fn is_there(&self) -> bool {
+        self.folder.loops.ours().is_ok_and(|ours| ours.iter().any(|one| one.number == self.number))
+    }
+
+    fn take_away(&mut self) {
+        let Some(server) = self.server.take() else { return };
+        drop(self.device.take());
+        if self.is_there() {
+            let _ = self.folder.loops.detach(self.number);
+            // Somebody still uses it: what waits for an answer gets an error rather than none.
+            let _ = server.abort();
+        }
+        let _ = fuse::unmount(&self.folder.mount());
+        drop(server);
+        let _ = fs::remove_dir(self.folder.mount());
+        let _ = fs::remove_dir(&self.folder.path);
+    }
+
+    /// Takes away what a dead process left in a run directory, as [`Device::attach`] does there.
+    pub fn sweep(run_directory: &Path, devices: &Path) -> Result<(), DeviceError> {
+        let options =
+            DeviceOptions { run_directory: run_directory.to_owned(), devices: devices.to_owned(), threads: 1 };
+        Folder::prepare(&options).map(drop)
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.take_away();
     }
 }

@@ -7,6 +7,8 @@
 mod fio;
 mod systems;
 
+pub use systems::sweep;
+
 use crate::report::Report;
 use crate::row::{Floor, Row};
 use crate::spread::Spread;

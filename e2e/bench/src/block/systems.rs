@@ -50,6 +50,15 @@ pub fn missing() -> Option<String> {
         })
 }
 
+/// Takes away the device that a run left in its folder which was killed.
+pub fn sweep(folder: &Path) {
+    let run = folder.join(System::Ours.name()).join("run");
+    // What cannot be taken away is named when the folder is removed.
+    if std::fs::symlink_metadata(&run).is_ok() {
+        let _ = Device::sweep(&run, Path::new("/dev"));
+    }
+}
+
 /// A device that is there as long as this is.
 pub struct Running {
     /// Dropped in this order: the device, what serves it, where it lies.
