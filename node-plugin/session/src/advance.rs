@@ -80,7 +80,7 @@ impl crate::Session {
             self.replica.abandon();
             // Reads keep finding the frozen changes while they move: at first in both maps, then in one.
             self.current_view().active.absorb(&frozen);
-            self.view.write().frozen = None;
+            self.view.store(Arc::new(View { frozen: None, ..self.current_view() }));
             return Err(error);
         }
         let took = self.clock.now().saturating_sub(started);
@@ -101,10 +101,12 @@ impl crate::Session {
         }
         let through = self.admitted();
         self.replica.freeze(&self.grant, through.seq).map_err(SessionError::Replica)?;
-        let mut view = self.view.write();
+        // Whoever noted a change in the active map did so before its group was complete, and nobody gets a place now.
+        let mut view = self.current_view();
         let frozen = std::mem::replace(&mut view.active, Arc::new(Changes::new(&self.budget)));
         view.frozen = Some(Arc::clone(&frozen));
-        Ok(Some((view.clone(), frozen, through)))
+        self.view.store(Arc::new(view.clone()));
+        Ok(Some((view, frozen, through)))
     }
 
     /// Has the replica merge, and checks all of it.
@@ -150,13 +152,8 @@ impl crate::Session {
             // Whether it switched is not known, so no answer of it could be judged any more.
             error => self.replica_failed("take a new base over", error),
         })?;
-        let next = {
-            let mut now = self.view.write();
-            now.base = view.base + 1;
-            now.root = tree.root;
-            now.frozen = None;
-            now.clone()
-        };
+        let next = View { base: view.base + 1, root: tree.root, frozen: None, ..self.current_view() };
+        self.view.store(Arc::new(next.clone()));
         drop(switching);
         *self.signed.lock() = signed;
         let trust = self.trust(&next);

@@ -38,6 +38,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+use arc_swap::ArcSwap;
 use holdfast_log::anchor::SignedRoot;
 use holdfast_log::header::VolumeHeader;
 use holdfast_log::period::Compression;
@@ -45,7 +46,7 @@ use holdfast_log::seam::Replica;
 use holdfast_ports::Clock;
 use holdfast_ports::budget::MemoryBudget;
 use holdfast_vocabulary::{Grant, VolumeId};
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Condvar, Mutex};
 
 pub use anchor::AnchorKeeper;
 pub use error::{BlockFault, EndCause, LogProblem, OpenError, Point, SessionError, TreeFault};
@@ -57,7 +58,7 @@ pub use stats::SessionStats;
 /// An open volume.
 ///
 /// Locks are taken in this order: `upkeep`, `advancing`, `switching`, `header`, `anchored`, `durable`, the sender's,
-/// `order`, `pending`'s, `view`. The first seven exist so that one caller at a time talks to the replica about something, and are
+/// `order`, `pending`'s. The first seven exist so that one caller at a time talks to the replica about something, and are
 /// held while it does; the others are short, and are never held during a call to the replica.
 pub struct Session {
     replica: Arc<dyn Replica>,
@@ -75,7 +76,8 @@ pub struct Session {
     pending: pending::Pending,
     sender: send::Sender,
     credit: credit::Credit,
-    view: RwLock<trust::View>,
+    /// Read by every request of every thread, so reading it must not cost them a shared lock. Changed with `advancing` held.
+    view: ArcSwap<trust::View>,
     trust: Arc<trust::TrustCache>,
     /// The newest root that this session signed or checked.
     signed: Mutex<SignedRoot>,

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+use arc_swap::ArcSwap;
 use holdfast_log::anchor::{Anchor, RootStatement, SignedRoot};
 use holdfast_log::group::{GroupBody, GroupHeader, StartRecord};
 use holdfast_log::hash::{self, ChainHash, TreeHash};
@@ -19,7 +20,7 @@ use holdfast_ports::budget::MemoryBudget;
 use holdfast_ports::{AlignedBuffer, Clock, Random};
 use holdfast_seal::{FreshSalt, PeriodSealer, VolumeKey};
 use holdfast_vocabulary::{Grant, PeriodNumber, Seq, VolumeId, VolumeSize};
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Condvar, Mutex};
 
 use crate::Session;
 use crate::anchor::{AnchorKeeper, Anchored};
@@ -141,7 +142,12 @@ impl Session {
             pending: Pending::new(begun),
             sender: Sender::new(begun, row.number),
             credit: Credit::new(options.limits.credit_piece_max),
-            view: RwLock::new(View { base: 1, root: signed.statement.root, active: Arc::new(changes), frozen: None }),
+            view: ArcSwap::from_pointee(View {
+                base: 1,
+                root: signed.statement.root,
+                active: Arc::new(changes),
+                frozen: None,
+            }),
             trust: TrustCache::new(&options.budget),
             signed: Mutex::new(signed),
             durable: Mutex::new(begun),

@@ -314,25 +314,23 @@ impl Trust<'_> {
 
 impl crate::Session {
     pub(crate) fn current_view(&self) -> View {
-        self.view.read().clone()
+        View::clone(&self.view.load())
     }
 
     /// Decides something by the present view, and anew when a base was taken over meanwhile: the replica switches a
     /// moment before this session does, and in between its pages do not fit the view.
     pub(crate) fn by_view<T>(&self, decide: impl Fn(&View) -> Result<T, SessionError>) -> Result<T, SessionError> {
-        let mut view = self.current_view();
         loop {
+            let view = self.view.load();
             let decided = decide(&view);
             if decided.is_ok() {
                 return decided;
             }
             // Whoever switches holds this from before the replica does it until the view says so.
             drop(self.switching.lock());
-            let now = self.current_view();
-            if now.base == view.base {
+            if self.view.load().base == view.base {
                 return decided;
             }
-            view = now;
         }
     }
 

@@ -75,7 +75,7 @@ impl crate::Session {
         let mut place = self.take_place(Want::Blocks(count as u32), credit, Purpose::Data)?;
         let part = self.seal(&mut place, first, bytes);
         let seq = place.first_seq;
-        place.fill(part, || self.view.read().active.map(first.0, count, seq))
+        place.fill(part, || self.view.load().active.map(first.0, count, seq))
     }
 
     fn unmap_part(&self, first: BlockIndex, count: u32) -> Result<(), SessionError> {
@@ -85,7 +85,7 @@ impl crate::Session {
         let entry = GroupEntry { block: first, shape: Shape::UNMAPPED, crc_or_count: count };
         let part = Part { entries: PartEntries::One(entry), bytes: None, used: 0 };
         let seq = place.first_seq;
-        place.fill(part, || self.view.read().active.unmap(first.0, count.into(), seq))
+        place.fill(part, || self.view.load().active.unmap(first.0, count.into(), seq))
     }
 
     /// Waits or helps while too much is pending, and makes a new base when the replica takes nothing more without one.

@@ -53,7 +53,12 @@ impl Store {
             let batch = BATCH_BLOCKS.min(count - done);
             let start = BlockIndex(first.0 + u64::from(done));
             entries.clear();
-            self.index.lookup_range(start, batch, entries)?;
+            if batch == 1 {
+                // By far the most frequent, and cheaper by all that a range has to keep.
+                entries.push(self.index.lookup(start)?);
+            } else {
+                self.index.lookup_range(start, batch, entries)?;
+            }
             let mut position = 0;
             while position < entries.len() {
                 let run = run_length(&entries[position..]);
